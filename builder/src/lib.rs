@@ -1,0 +1,4 @@
+//! The plant: recipe in, release out. The map of the code is in the README.
+
+pub mod cli;
+pub mod mend;

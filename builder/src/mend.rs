@@ -1,0 +1,115 @@
+//! Errors that say what happened, because of what, and what to do about it; and the exit code that goes with each.
+
+use std::error::Error as StdError;
+use std::fmt::{Display, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Error, Result};
+
+/// What kind of failure it is, for scripts: the exit codes of the command line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    /// The answer is no: it differs, or there are findings.
+    No = 1,
+    /// The command line or the recipe asks for something that cannot be asked for.
+    Usage = 2,
+    /// Bytes are not the ones that the lock names.
+    LockMismatch = 3,
+    /// Expired or rolled back.
+    Expired = 4,
+    /// This host, or this version of begat, cannot do it.
+    Unsupported = 5,
+    /// An outside thing failed: network, program, device, file system.
+    Outside = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What went wrong, and what the reader can do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct Failure {
+    exit: Exit,
+    problem: String,
+    mend: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Exit {
+    /// Returns a failure of this kind: the `problem`, and the `mend` to print under it.
+    pub fn because(self, problem: impl Display, mend: impl Display) -> Error {
+        Error::new(Failure {
+            exit: self,
+            problem: problem.to_string(),
+            mend: mend.to_string(),
+            source: None,
+        })
+    }
+}
+
+pub trait OrMend<T> {
+    /// Says which kind of failure it is, names the `problem`, and the `mend` to print under it.
+    fn or_mend(self, exit: Exit, problem: impl Display, mend: impl Display) -> Result<T>;
+}
+
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> OrMend<T> for std::result::Result<T, E> {
+    fn or_mend(self, exit: Exit, problem: impl Display, mend: impl Display) -> Result<T> {
+        self.map_err(|source| {
+            Error::new(Failure {
+                exit,
+                problem: problem.to_string(),
+                mend: mend.to_string(),
+                source: Some(source.into()),
+            })
+        })
+    }
+}
+
+/// The report `main` prints: the error, its causes, then every mend on the way down.
+pub fn report(error: &Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        let _ = writeln!(text, "  because {cause}");
+    }
+    for failure in failures(error) {
+        let _ = writeln!(text, "mend: {}", failure.mend);
+    }
+    text
+}
+
+/// The exit code of the outermost failure; an error nobody classified came from outside.
+pub fn exit_code(error: &Error) -> Exit {
+    failures(error).next().map_or(Exit::Outside, |failure| failure.exit)
+}
+
+fn failures(error: &Error) -> impl Iterator<Item = &Failure> {
+    error.chain().filter_map(|cause| cause.downcast_ref::<Failure>())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn mends_are_printed_after_causes() {
+        let missing: std::io::Result<()> = Err(std::io::ErrorKind::NotFound.into());
+        let error = missing
+            .or_mend(Exit::Unsupported, "cannot run newuidmap", "apt install uidmap")
+            .context("cannot build recipe minimal")
+            .expect_err("the file is missing");
+        assert_eq!(
+            report(&error),
+            "error: cannot build recipe minimal\n  \
+             because cannot run newuidmap\n  \
+             because entity not found\n\
+             mend: apt install uidmap\n"
+        );
+        assert_eq!(exit_code(&error), Exit::Unsupported);
+    }
+}

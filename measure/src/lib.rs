@@ -1,0 +1,14 @@
+//! What a confidential VM will measure, computed before it boots.
+//!
+//! Bytes in, digests out: this crate opens no file, runs no program and reads no clock. `no_std` makes the compiler
+//! hold us to that.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod digest;
+
+pub use digest::{Digest, NotADigest, Sha256, Sha384};
