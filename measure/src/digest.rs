@@ -93,7 +93,9 @@ impl<const N: usize> Serialize for Digest<N> {
 
 impl<'de, const N: usize> Deserialize<'de> for Digest<N> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,0 +1,7 @@
+//! Values, their text form and their laws. Nothing here touches a file, a clock or the network.
+
+pub mod lock;
+pub mod recipe;
+
+pub use lock::Lock;
+pub use recipe::Recipe;

@@ -1,0 +1,233 @@
+//! `recipe.toml`: what we want.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::mend::Exit;
+
+/// What a guest image shall be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    pub name: Name,
+    /// The only clock of a build: every time stamp in the image.
+    pub epoch: Timestamp,
+    /// Folders with a `firmware.toml`, relative to the recipe's.
+    pub firmware: Vec<String>,
+    /// Folder with a `kernel.toml`, relative to the recipe's.
+    pub kernel: String,
+    /// The suite that the tool tree comes from.
+    pub tools: String,
+    /// Kernel parameters before those that begat adds for the root.
+    #[serde(default)]
+    pub command_line: Vec<String>,
+    pub suites: BTreeMap<String, Suite>,
+    pub root: Guest,
+    pub initrd: Initrd,
+    #[serde(default)]
+    pub launch: Vec<Launch>,
+}
+
+/// A suite of a package archive.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Suite {
+    /// The archive: `debian`, `debian-security`, …
+    pub archive: String,
+    /// Where the archive can be had; before the mirrors of the command line and of the host.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
+    /// An OpenPGP keyring beside the recipe, for an archive that is not Debian's.
+    #[serde(default)]
+    pub keyring: Option<String>,
+    /// Why expired metadata of this suite is accepted. Absent: it is refused.
+    #[serde(default)]
+    pub ignore_valid_until: Option<String>,
+}
+
+/// What is installed in the root file system.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    pub suite: String,
+    pub packages: Vec<String>,
+}
+
+/// What is installed in the initrd.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initrd {
+    pub suite: String,
+    pub packages: Vec<String>,
+    /// Kernel modules, by name; what they depend on comes along.
+    pub modules: Vec<String>,
+}
+
+/// What the VMM decides and the platform measures.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    tag = "platform",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
+pub enum Launch {
+    Snp {
+        vcpus: Vec<NonZeroU32>,
+        vcpu_types: Vec<String>,
+        #[serde(default = "snp_active")]
+        guest_features: u64,
+    },
+    Tdx {},
+}
+
+/// `SEV_FEATURES` with the bit SNP_ACTIVE alone, as KVM sets it.
+fn snp_active() -> u64 {
+    1
+}
+
+/// Where a firmware comes from: `firmware.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Firmware {
+    pub description: String,
+    pub suite: String,
+    pub package: String,
+    /// Absolute path of the `.fd` inside the package.
+    pub file: String,
+    pub supports: Vec<Platform>,
+}
+
+/// What a firmware can be launched as.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(rename_all = "kebab-case")]
+pub enum Platform {
+    Plain,
+    Snp,
+    Tdx,
+}
+
+/// Where a kernel comes from: `kernel.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    pub description: String,
+    pub suite: String,
+    /// A package that is, or depends on, exactly one kernel image.
+    pub package: String,
+}
+
+/// The name of a recipe, which becomes the name of a folder: lower-case letters, digits, `-` and `.`, a letter first.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct Name(String);
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+        if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(plain) && name.len() <= 64 {
+            return Ok(Self(name));
+        }
+        Err(format!(
+            "a name is 1 to 64 of a-z, 0-9, `-` and `.`, a letter first; found {name:?}"
+        ))
+    }
+}
+
+/// Reads a `recipe.toml`, `firmware.toml` or `kernel.toml` from its text; `file` is its name in messages.
+///
+/// # Errors
+/// Text that is no such file, with the line, and the nearest known key for one that is unknown.
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let mend = nearest(error.message()).unwrap_or_else(|| format!("correct {file} at that line"));
+        let problem = format!("cannot read {file}\n{}", error.to_string().trim_end());
+        Exit::Usage.because(problem, mend)
+    })
+}
+
+/// The key or value that was probably meant, from serde's message: the unknown word first, then those it knows.
+fn nearest(message: &str) -> Option<String> {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let unknown = words.next().filter(|_| message.starts_with("unknown"))?;
+    let known = words.min_by_key(|word| strsim::damerau_levenshtein(unknown, word))?;
+    Some(format!("did you mean `{known}`?"))
+}
+
+impl Recipe {
+    /// Reads a `recipe.toml` from its text and checks that every suite it names is declared.
+    ///
+    /// # Errors
+    /// As [`parse`], and names that nothing declares.
+    pub fn parse(text: &str) -> Result<Self> {
+        let recipe: Self = parse("recipe.toml", text)?;
+        for suite in [&recipe.tools, &recipe.root.suite, &recipe.initrd.suite] {
+            recipe.suite(suite)?;
+        }
+        Ok(recipe)
+    }
+
+    /// Returns the declaration of a suite.
+    ///
+    /// # Errors
+    /// A suite that the recipe does not declare.
+    pub fn suite(&self, name: &str) -> Result<&Suite> {
+        let problem = || format!("recipe.toml uses the suite {name:?} and does not declare it");
+        let mend = || format!("add [suites.{name}] with its archive");
+        self.suites
+            .get(name)
+            .ok_or_else(|| Exit::Usage.because(problem(), mend()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mend;
+
+    const MINIMAL: &str = include_str!("../../../recipes/minimal/recipe.toml");
+
+    fn refusal(from: &str, to: &str) -> String {
+        let text = MINIMAL.replacen(from, to, 1);
+        assert_ne!(text, MINIMAL);
+        mend::report(&Recipe::parse(&text).expect_err("the recipe is wrong"))
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
+        let report = refusal("packages", "pakages");
+        assert!(report.contains("unknown field `pakages`"), "{report}");
+        assert!(report.contains("pakages = ["), "{report}");
+        assert!(report.ends_with("mend: did you mean `packages`?\n"), "{report}");
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_with_its_line() {
+        let report = refusal("tools = \"trixie\"", "tools = 13");
+        assert!(report.contains("tools = 13"), "{report}");
+    }
+
+    #[test]
+    fn an_undeclared_suite_is_refused() {
+        let report = refusal("tools = \"trixie\"", "tools = \"trixy\"");
+        assert!(report.contains("add [suites.trixy]"), "{report}");
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_folder() {
+        assert!(refusal("\"minimal\"", "\"../minimal\"").contains("a name is"));
+    }
+}
