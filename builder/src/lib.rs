@@ -3,3 +3,4 @@
 pub mod cli;
 pub mod mend;
 pub mod model;
+pub mod world;
