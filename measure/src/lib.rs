@@ -10,5 +10,10 @@ extern crate alloc;
 extern crate std;
 
 mod digest;
+mod guid;
+pub mod ovmf;
+mod pages;
 
 pub use digest::{Digest, NotADigest, Sha256, Sha384};
+pub use guid::Guid;
+pub use pages::{PAGE, Pages};
