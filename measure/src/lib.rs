@@ -13,6 +13,7 @@ mod digest;
 mod guid;
 pub mod ovmf;
 mod pages;
+pub mod snp;
 
 pub use digest::{Digest, NotADigest, Sha256, Sha384};
 pub use guid::Guid;
