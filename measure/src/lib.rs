@@ -14,6 +14,7 @@ mod guid;
 pub mod ovmf;
 mod pages;
 pub mod snp;
+pub mod tdx;
 
 pub use digest::{Digest, NotADigest, Sha256, Sha384};
 pub use guid::Guid;
