@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::num::NonZeroU16;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result};
@@ -32,8 +32,8 @@ enum Platform {
 #[derive(clap::Args)]
 struct Snp {
     /// Number of vCPUs; several separated by commas.
-    #[arg(long, value_name = "N", required = true, value_delimiter = ',')]
-    vcpus: Vec<NonZeroU16>,
+    #[arg(long, value_name = "N", required = true, value_delimiter = ',', value_parser = vcpus_of_number)]
+    vcpus: Vec<NonZeroU32>,
     #[command(flatten)]
     cpu: Cpu,
     /// What starts the guest.
@@ -243,7 +243,7 @@ struct SnpMeasurement {
 
 #[derive(Serialize)]
 struct SnpLaunch {
-    vcpus: NonZeroU16,
+    vcpus: NonZeroU32,
     launch_digest: Sha384,
 }
 
@@ -272,6 +272,12 @@ fn names() -> String {
         .map(|(name, _)| name)
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Reads a number of vCPUs that KVM can start (`KVM_MAX_VCPUS`).
+fn vcpus_of_number(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse().ok().filter(|vcpus: &NonZeroU32| vcpus.get() <= 4096);
+    number.ok_or_else(|| "expected a number from 1 to 4096".into())
 }
 
 /// Reads a number in hex after `0x`, or in decimal.

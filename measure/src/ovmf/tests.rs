@@ -1,8 +1,14 @@
-use alloc::vec;
 use alloc::vec::Vec;
 use std::string::ToString as _;
+use std::vec;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::*;
+use crate::Sha256;
+use crate::snp::{CpuSignature, GuestFeatures, KernelHashes, Vmm, pre_vmsa};
+use crate::tdx::{PageOrder, mrtd};
 
 /// An image of two pages whose parts can be set one by one.
 #[derive(Clone)]
@@ -249,4 +255,50 @@ fn tables_that_contradict_themselves_are_refused() {
         refusal(&ragged),
         "rest of the table at offset 0xfbb is 0x1, expected entries of at least 18 bytes"
     );
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_read_or_refused(tail in vec(any::<u8>(), 0..512)) {
+        let mut bytes = std::vec![0; 4096];
+        bytes[4096 - tail.len()..].copy_from_slice(&tail);
+        measure(&bytes);
+        bytes[4046..4064].copy_from_slice(&table(&[]));
+        bytes[4046] = tail.len() as u8;
+        measure(&bytes);
+    }
+
+    #[test]
+    fn changed_images_are_measured_or_refused(changes in vec((dense_offset(), any::<u8>()), 1..8)) {
+        let mut bytes = Image::default().bytes();
+        changes.iter().for_each(|(offset, byte)| bytes[*offset] = *byte);
+        measure(&bytes);
+    }
+
+    #[test]
+    fn images_cut_short_are_measured_or_refused(length in 0usize..0x2000) {
+        measure(&Image::default().bytes()[length..]);
+    }
+}
+
+/// Offsets of bytes that mean something in the image: metadata of SEV and of TDX, the table.
+fn dense_offset() -> impl Strategy<Value = usize> {
+    prop_oneof![0x800usize..0x860, 0x1000usize..0x10a0, 0x1f60usize..0x1fe0]
+}
+
+/// Asks `bytes` for everything; only that it returns is of interest.
+fn measure(bytes: &[u8]) {
+    let Ok(ovmf) = Ovmf::read(bytes) else { return };
+    let kernel = KernelHashes::new(Sha256::ZERO, None, "");
+    for vmm in [
+        Vmm::Qemu {
+            cpu: CpuSignature::new(0),
+        },
+        Vmm::Ec2,
+    ] {
+        let _ = pre_vmsa(&ovmf, Some(&kernel), vmm, GuestFeatures::SNP_ACTIVE);
+    }
+    for order in [PageOrder::Single, PageOrder::Two] {
+        let _ = mrtd(&ovmf, order);
+    }
 }

@@ -7,7 +7,7 @@ mod launch;
 mod vmsa;
 
 use core::iter::{once, repeat_n};
-use core::num::NonZeroU16;
+use core::num::NonZeroU32;
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -48,8 +48,10 @@ pub struct PreVmsa {
 
 impl PreVmsa {
     /// Returns the launch digest of a guest with this many vCPUs: `MEASUREMENT` in its attestation reports.
-    pub fn for_vcpus(&self, vcpus: NonZeroU16) -> Sha384 {
-        let aps = repeat_n(self.ap, usize::from(vcpus.get()) - 1);
+    ///
+    /// Takes one hash for each vCPU: limit a number that comes from outside (KVM has 4096 vCPUs at most).
+    pub fn for_vcpus(&self, vcpus: NonZeroU32) -> Sha384 {
+        let aps = repeat_n(self.ap, vcpus.get() as usize - 1);
         let steps = once(self.bsp).chain(aps).map(|digest| LaunchStep::Vmsa { digest });
         steps.fold(self.digest, |digest, step| step.extend(digest))
     }

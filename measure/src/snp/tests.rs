@@ -18,7 +18,7 @@ fn digests(kernel: Option<&KernelHashes>, vmm: Vmm) -> Vec<std::string::String> 
     let image = Ovmf::read(&image).unwrap();
     let pre_vmsa = pre_vmsa(&image, kernel, vmm, GuestFeatures::SNP_ACTIVE).unwrap();
     [1, 3]
-        .map(|vcpus| pre_vmsa.for_vcpus(NonZeroU16::new(vcpus).unwrap()).to_string()[..16].into())
+        .map(|vcpus| pre_vmsa.for_vcpus(NonZeroU32::new(vcpus).unwrap()).to_string()[..16].into())
         .into()
 }
 

@@ -1,6 +1,6 @@
 //! MRTD: what the VMM puts into a TD before it starts.
 
-use alloc::borrow::Cow;
+use core::iter::repeat;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha384 as Hasher};
@@ -45,7 +45,8 @@ pub fn mrtd(image: &Ovmf, order: PageOrder) -> Result<Sha384, MrtdError> {
 
 fn measure(section: &TdvfSection, order: PageOrder, hasher: &mut Hasher) -> Result<(), MrtdError> {
     let contents = contents(section)?;
-    let pages = || section.pages.addresses().zip(contents.chunks(PAGE as usize));
+    let filled = contents.chunks(PAGE as usize).chain(repeat(&ZEROS[..]));
+    let pages = || section.pages.addresses().zip(filled.clone());
     match order {
         PageOrder::Single if section.extend => pages().for_each(|(page, bytes)| {
             add(page, hasher);
@@ -59,12 +60,12 @@ fn measure(section: &TdvfSection, order: PageOrder, hasher: &mut Hasher) -> Resu
     Ok(())
 }
 
-/// Returns the bytes of `section` that are measured: all its memory, or nothing.
-fn contents<'a>(section: &TdvfSection<'a>) -> Result<Cow<'a, [u8]>, MrtdError> {
+/// Returns what the image holds of the bytes of `section` that are measured; the others are zeros.
+fn contents<'a>(section: &TdvfSection<'a>) -> Result<&'a [u8], MrtdError> {
     let (start, length) = (section.pages.start(), section.pages.length());
     match section.kind {
-        _ if !section.extend => Ok(Cow::Borrowed(&[])),
-        TdvfSectionKind::TempMem => Ok(Cow::Owned(alloc::vec![0; length as usize])),
+        _ if !section.extend => Ok(&[]),
+        TdvfSectionKind::TempMem => Ok(&[]),
         TdvfSectionKind::TdHob => Err(MrtdError::HobMeasured { start }),
         // VMMs differ in what follows the data: zeros, or what follows it in the image
         _ if section.data.len() as u64 != length => Err(MrtdError::PartlyFilled {
@@ -72,7 +73,7 @@ fn contents<'a>(section: &TdvfSection<'a>) -> Result<Cow<'a, [u8]>, MrtdError> {
             length,
             data: section.data.len(),
         }),
-        _ => Ok(Cow::Borrowed(section.data)),
+        _ => Ok(section.data),
     }
 }
 
@@ -101,6 +102,8 @@ pub enum MrtdError {
     #[error("section at {start:#x} measures {length:#x} bytes of which the image holds {data:#x}")]
     PartlyFilled { start: u64, length: u64, data: usize },
 }
+
+const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
 /// How much one `TDH.MR.EXTEND` measures, in bytes.
 const CHUNK: usize = 256;
