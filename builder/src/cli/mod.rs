@@ -1,5 +1,7 @@
 //! One file per verb: flags and printing.
 
+mod measure;
+
 use anyhow::Result;
 
 /// Builds guest images of confidential VMs: reproducible, measured before the first boot.
@@ -11,10 +13,14 @@ pub struct Cli {
 }
 
 #[derive(clap::Subcommand)]
-enum Command {}
+enum Command {
+    Measure(measure::Measure),
+}
 
 impl Cli {
     pub fn run(self) -> Result<()> {
-        match self.command {}
+        match self.command {
+            Command::Measure(measure) => measure.run(),
+        }
     }
 }
