@@ -1,5 +1,6 @@
 //! The plant: recipe in, release out. The map of the code is in the README.
 
 pub mod cli;
+pub mod image;
 pub mod mend;
 pub mod model;
