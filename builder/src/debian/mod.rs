@@ -1,0 +1,3 @@
+//! Debian's formats, from bytes.
+
+pub mod deb;
