@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use measure::Sha256;
 
+use crate::debian::deb;
 use crate::image::gpt::{self, Kind, Partition};
 use crate::image::{fat, identity, uki, verity};
 use crate::mend::Exit;
@@ -18,7 +19,6 @@ use crate::stage::parse::Project;
 use crate::stage::say;
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 use crate::world::store::Store;
-use crate::world::unpack;
 use crate::world::workspace::Workspace;
 
 /// What assembling needs.
@@ -164,8 +164,7 @@ impl Inputs<'_> {
         );
         let package: &Package = packages.next().ok_or_else(missing)?;
         let file = format!("OVMF-{name}.fd");
-        let deb = self.store.checked(&package.sha256, package.size)?;
-        let bytes = unpack::extract_file(deb, &firmware.file)?;
+        let bytes = deb::extract_file(&self.store.bytes(&package.sha256, package.size)?, &firmware.file)?;
         fs::write(release.join(&file), bytes)?;
         Ok(FirmwareFile { file, package: package.name.clone(), supports: firmware.supports.clone() })
     }

@@ -14,7 +14,8 @@ use measure::Sha256;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::debian::{deb, repository};
+use crate::debian::deb::{self, Part};
+use crate::debian::repository;
 use crate::image::cpio;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::Package;
@@ -229,7 +230,8 @@ fn write_repository(store: &Store, image: &Image, folder: &Path) -> Result<()> {
 fn unpack_kernel(store: &Store, debs: &[Deb], folder: &Path, out: &Path) -> Result<String> {
     fs::create_dir_all(folder)?;
     for deb in debs {
-        unpack::unpack(store.checked(&deb.sha256, deb.size)?, folder).with_context(|| format!("cannot unpack {}", deb.file))?;
+        let package = deb::part(store.checked(&deb.sha256, deb.size)?, Part::Data);
+        package.and_then(|mut files| unpack::unpack(&mut files, folder)).with_context(|| format!("cannot unpack {}", deb.file))?;
     }
     let image = only_one(&folder.join("boot"), "vmlinuz-")?;
     let name = image.file_name().unwrap_or_default().to_string_lossy();

@@ -1,0 +1,4 @@
+//! Debian's formats, from bytes.
+
+pub mod deb;
+pub mod repository;
