@@ -1,6 +1,7 @@
 //! The plant: recipe in, release out. The map of the code is in the README.
 
 pub mod cli;
+pub mod image;
 pub mod mend;
 pub mod model;
 pub mod world;
