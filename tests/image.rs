@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use builder::image::fat::{Volume, write_esp};
+use builder::image::gpt::{Kind, Partition, write_disk};
 use builder::image::verity::write_verity;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -41,6 +43,72 @@ fn verity_trees_are_those_of_veritysetup() {
             fs::read(&ours).expect("ours") == fs::read(&theirs).expect("theirs"),
             "{blocks} blocks"
         );
+    }
+}
+
+#[test]
+fn the_esp_is_clean_and_read_by_mtools() {
+    let (Some(fsck), Some(mcopy)) = (program("fsck.fat"), program("mcopy")) else {
+        return;
+    };
+    let folder = TempDir::new().expect("temporary folder");
+    let (esp, copy) = (folder.path().join("esp"), folder.path().join("copy"));
+    for size in [1, 512, 5_000_001, 60 << 20, 300 << 20] {
+        let content = noise(size);
+        let volume = Volume {
+            id: 0xdead_beef,
+            label: *b"ESP        ",
+        };
+        write_esp(&mut &content[..], size as u64, volume, &mut create(&esp)).expect("an ESP");
+        let said = run(Command::new(&fsck).args(["-n", "-v"]).arg(&esp));
+        assert!(
+            said.contains("4 files, ") && !said.contains("Dirty bit") && !said.contains("wrong"),
+            "{size}: {said}"
+        );
+        let _ = fs::remove_file(&copy);
+        run(Command::new(&mcopy)
+            .arg("-i")
+            .arg(&esp)
+            .arg("::/EFI/BOOT/BOOTX64.EFI")
+            .arg(&copy));
+        assert!(fs::read(&copy).expect("the copy") == content, "{size}");
+    }
+}
+
+#[test]
+fn the_disk_pleases_sfdisk() {
+    let Some(program) = program("sfdisk") else { return };
+    let folder = TempDir::new().expect("temporary folder");
+    let path = folder.path().join("disk");
+    let kinds = [Kind::Esp, Kind::Root, Kind::RootVerity, Kind::Volume];
+    let contents = [noise(3_000_000), noise(1 << 20), vec![0; 5 << 20], noise(1)];
+    let mut streams = contents.each_ref().map(|content| &content[..]);
+    let partition = |(nth, (kind, content)): (usize, (_, &mut &[u8]))| (kind, nth as u128, content.len() as u64);
+    let described: Vec<_> = kinds.into_iter().zip(&mut streams).enumerate().map(partition).collect();
+    let mut partitions: Vec<_> = described
+        .into_iter()
+        .zip(&mut streams)
+        .map(|((kind, nth, size), content)| Partition {
+            kind,
+            guid: Uuid::from_u128(nth + 1),
+            name: "part",
+            size,
+            content,
+        })
+        .collect();
+    write_disk(UUID, &mut partitions, &mut create(&path)).expect("a disk");
+    let said = run(Command::new(&program).arg("--verify").arg(&path));
+    assert!(said.contains("No errors detected"), "{said}");
+    let said = run(Command::new(&program).arg("--dump").arg(&path)).to_lowercase();
+    for wanted in [
+        format!("label-id: {UUID}"),
+        "start=        2048, size=        6144, type=c12a7328-f81f-11d2-ba4b-00a0c93ec93b".into(),
+        "start=        8192, size=        2048, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709".into(),
+        "start=       10240, size=       10240, type=2c7357ed-ebd2-46d9-aec1-23d437ec2bf5".into(),
+        "start=       20480, size=        2048, type=0fc63daf-8483-4772-8e79-3d69d8477de4".into(),
+        "name=\"part\", attrs=\"guid:60\"".into(),
+    ] {
+        assert!(said.contains(&wanted), "no {wanted} in {said}");
     }
 }
 
@@ -84,4 +152,16 @@ fn numbered_blocks(path: &Path, blocks: u64) -> File {
             .expect("room");
     }
     file
+}
+
+/// The same bytes on every run, without a pattern that sectors or clusters have (xorshift).
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..size).map(|_| next()).collect()
 }
