@@ -1,5 +1,5 @@
 //! What the writers of `image` write, asked of the programs that everybody uses. A program that is not installed is
-//! named and its test passes: `apt install cryptsetup-bin dosfstools mtools fdisk cpio`.
+//! named and its test passes: `apt install cryptsetup-bin dosfstools mtools fdisk cpio systemd-ukify systemd-boot-efi`.
 #![allow(
     clippy::disallowed_methods,
     reason = "the programs are those of the host, where the environment says they are"
@@ -7,12 +7,15 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use builder::image::cpio::{Archive, Node, Owner};
 use builder::image::fat::{Volume, write_esp};
 use builder::image::gpt::{Kind, Partition, write_disk};
+use builder::image::uki::{Uki, write_uki};
 use builder::image::verity::write_verity;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -112,6 +115,104 @@ fn the_disk_pleases_sfdisk() {
     }
 }
 
+#[test]
+fn cpio_lists_the_archive() {
+    let Some(program) = program("cpio") else { return };
+    let folder = TempDir::new().expect("temporary folder");
+    let path = folder.path().join("initrd");
+    let mut archive = Archive::new(BufWriter::new(create(&path)), 1_760_000_000).expect("the epoch");
+    let owner = |mode| Owner { uid: 0, gid: 42, mode };
+    let content = noise(1001);
+    archive.append(b"dev", owner(0o755), Node::Directory).expect("room");
+    archive
+        .append(
+            b"dev/console",
+            owner(0o600),
+            Node::CharacterDevice { major: 5, minor: 1 },
+        )
+        .expect("room");
+    let file = Node::File {
+        size: 1001,
+        content: &mut &content[..],
+    };
+    archive.append(b"dev/file", owner(0o4755), file).expect("room");
+    archive.append(b"dev/pipe", owner(0o644), Node::Fifo).expect("room");
+    archive
+        .append(
+            b"init",
+            owner(0o777),
+            Node::Symlink {
+                target: b"usr/lib/systemd/systemd",
+            },
+        )
+        .expect("room");
+    archive.finish().expect("room").flush().expect("room");
+    let input = || File::open(&path).expect("the archive");
+    let said = run(Command::new(&program)
+        .args(["-itnv", "--quiet"])
+        .env("TZ", "UTC")
+        .stdin(input()));
+    let said: Vec<_> = said
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let wanted = [
+        "drwxr-xr-x 2 0 42 0 Oct 9 2025 dev",
+        "crw------- 1 0 42 5, 1 Oct 9 2025 dev/console",
+        "-rwsr-xr-x 1 0 42 1001 Oct 9 2025 dev/file",
+        "prw-r--r-- 1 0 42 0 Oct 9 2025 dev/pipe",
+        "lrwxrwxrwx 1 0 42 23 Oct 9 2025 init -> usr/lib/systemd/systemd",
+    ];
+    assert_eq!(said, wanted);
+    let unpacked = Command::new(&program)
+        .args(["-i", "--to-stdout", "--quiet", "dev/file"])
+        .stdin(input())
+        .output();
+    assert!(unpacked.expect("cpio").stdout == content);
+}
+
+/// `BEGAT_TEST_STUB` and `BEGAT_TEST_KERNEL` name the inputs where the host has none of its own.
+#[test]
+fn the_uki_is_that_of_ukify() {
+    let given = |name: &str, place: &str| env::var_os(name).map_or_else(|| PathBuf::from(place), PathBuf::from);
+    let stub = given("BEGAT_TEST_STUB", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub");
+    let kernel = given("BEGAT_TEST_KERNEL", "/vmlinuz");
+    let Some(program) = program("ukify").filter(|_| present(&stub) && present(&kernel)) else {
+        return;
+    };
+    let folder = TempDir::new().expect("temporary folder");
+    let [initrd, os_release, ours, theirs] =
+        ["initrd", "os-release", "ours", "theirs"].map(|name| folder.path().join(name));
+    fs::write(&initrd, noise(1_234_567)).expect("room");
+    fs::write(&os_release, "ID=begat\nVERSION_ID=1\n").expect("room");
+    let uki = Uki {
+        stub: &fs::read(&stub).expect("the stub"),
+        os_release: "ID=begat\nVERSION_ID=1\n",
+        command_line: "console=ttyS0 ro",
+        uname: "6.12.0-test",
+        linux: File::open(&kernel).expect("the kernel"),
+        initrd: File::open(&initrd).expect("the initrd"),
+    };
+    write_uki(uki, &mut create(&ours)).expect("an image");
+    let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
+    let paths = [
+        option("stub", &stub),
+        option("linux", &kernel),
+        option("initrd", &initrd),
+        option("output", &theirs),
+    ];
+    let texts = [
+        format!("--os-release=@{}", os_release.display()),
+        "--uname=6.12.0-test".into(),
+    ];
+    run(Command::new(program)
+        .arg("build")
+        .args(paths)
+        .args(texts)
+        .args(["--cmdline=console=ttyS0 ro", "--efi-arch=x64"]));
+    assert!(fs::read(&ours).expect("ours") == fs::read(&theirs).expect("theirs"));
+}
+
 /// Where the program is, as the administrator's shell would find it; says so when it is nowhere.
 fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -121,6 +222,13 @@ fn program(name: &str) -> Option<PathBuf> {
         println!("skipped: {name} is not installed");
     }
     found
+}
+
+fn present(path: &Path) -> bool {
+    if !path.is_file() {
+        println!("skipped: there is no {}", path.display());
+    }
+    path.is_file()
 }
 
 /// Returns what the program said, which must have ended well.

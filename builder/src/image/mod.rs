@@ -3,9 +3,11 @@
 //! They write to what they are given and know no path, clock, environment or random number: same in, same out. They
 //! share no code with the readers in `measure`, so that one bug cannot hide in both.
 
+pub mod cpio;
 pub mod fat;
 pub mod gpt;
 pub mod identity;
+pub mod uki;
 pub mod verity;
 
 use std::io::{Read, Write, copy};
