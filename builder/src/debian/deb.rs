@@ -66,7 +66,9 @@ pub fn control(deb: impl Read) -> Result<String> {
         let mut entry = entry?;
         if normal(&entry.path()?) == Path::new("control") {
             let mut text = String::new();
-            entry.read_to_string(&mut text).context("its control file is not text")?;
+            entry
+                .read_to_string(&mut text)
+                .context("its control file is not text")?;
             return Ok(text);
         }
     }

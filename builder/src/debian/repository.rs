@@ -4,7 +4,10 @@ use measure::Sha256;
 
 /// Returns the entry of a package in `Packages`: its control file and where the package is.
 pub fn entry(control: &str, path: &str, size: u64, sha256: &Sha256) -> String {
-    format!("{}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n", control.trim_end())
+    format!(
+        "{}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n",
+        control.trim_end()
+    )
 }
 
 /// Returns the `Release` file of a suite with the component `main` alone.

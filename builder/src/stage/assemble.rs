@@ -41,7 +41,11 @@ const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
     let made = tempfile::tempdir_in(release).context("cannot make a folder for the guest")?;
     inputs.make_guest(made.path())?;
-    for (from, to) in [(output::ROOT, file::ROOT), (output::INITRD, file::INITRD), (output::KERNEL, file::KERNEL)] {
+    for (from, to) in [
+        (output::ROOT, file::ROOT),
+        (output::INITRD, file::INITRD),
+        (output::KERNEL, file::KERNEL),
+    ] {
         fs::rename(made.path().join(from), release.join(to))?;
     }
     say("assemble", "dm-verity, command line, UKI and disk");
@@ -54,7 +58,9 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
     Ok(Artifacts {
         root_hash,
         command_line,
-        firmware: firmware.map(|(name, firmware)| inputs.take_firmware(name, firmware, release)).collect::<Result<_>>()?,
+        firmware: firmware
+            .map(|(name, firmware)| inputs.take_firmware(name, firmware, release))
+            .collect::<Result<_>>()?,
         root_status: fs::read_to_string(made.path().join(output::ROOT_STATUS))?,
         initrd_status: fs::read_to_string(made.path().join(output::INITRD_STATUS))?,
     })
@@ -62,7 +68,11 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
 
 impl Inputs<'_> {
     fn make_guest(&self, out: &Path) -> Result<()> {
-        let bind = |host: &Path, inside: &str, writable| Bind { host: host.into(), inside: inside.into(), writable };
+        let bind = |host: &Path, inside: &str, writable| Bind {
+            host: host.into(),
+            inside: inside.into(),
+            writable,
+        };
         let recipe = fs::canonicalize(&self.project.folder)?;
         let sandbox = Sandbox {
             tree: self.tree.into(),
@@ -130,8 +140,18 @@ impl Inputs<'_> {
         let (initrd, _) = open(&release.join(file::INITRD))?;
         let os_release = fs::read_to_string(made.join(output::OS_RELEASE))?;
         let uname = fs::read_to_string(made.join(output::UNAME))?;
-        let parts = uki::Uki { stub: &stub, os_release: &os_release, command_line, uname: &uname, linux, initrd };
-        uki::write_uki(parts, &mut BufWriter::with_capacity(1 << 20, File::create(release.join(file::UKI))?))
+        let parts = uki::Uki {
+            stub: &stub,
+            os_release: &os_release,
+            command_line,
+            uname: &uname,
+            linux,
+            initrd,
+        };
+        uki::write_uki(
+            parts,
+            &mut BufWriter::with_capacity(1 << 20, File::create(release.join(file::UKI))?),
+        )
     }
 
     /// The disk: the ESP with the UKI, the root image and its hash tree. The identifiers of the latter two partitions
@@ -140,7 +160,10 @@ impl Inputs<'_> {
         let lock = self.lock.digest();
         let mut esp = tempfile::tempfile_in(release)?;
         let (mut uki, size) = open(&release.join(file::UKI))?;
-        let volume = fat::Volume { id: identity::volume_id(&lock, "esp"), label: *b"ESP        " };
+        let volume = fat::Volume {
+            id: identity::volume_id(&lock, "esp"),
+            label: *b"ESP        ",
+        };
         fat::write_esp(&mut uki, size, volume, &mut esp)?;
         esp.rewind()?;
         let esp_size = esp.metadata()?.len();
@@ -152,21 +175,37 @@ impl Inputs<'_> {
             partition(Kind::Root, first, "root", root_size, &mut root),
             partition(Kind::RootVerity, second, "root-verity", verity_size, &mut verity),
         ];
-        let mut disk = OpenOptions::new().read(true).write(true).create_new(true).open(release.join(file::DISK))?;
+        let mut disk = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(release.join(file::DISK))?;
         gpt::write_disk(identity::uuid(&lock, file::DISK), &mut partitions, &mut disk)
     }
 
     fn take_firmware(&self, name: &str, firmware: &Firmware, release: &Path) -> Result<FirmwareFile> {
-        let mut packages = self.lock.packages(Tree::Firmware).filter(|package| package.name == firmware.package);
-        let missing = || Exit::LockMismatch.because(
-            format!("recipe.lock has no package {} for the firmware {name}", firmware.package),
-            "write it anew: begat lock RECIPE",
-        );
+        let mut packages = self
+            .lock
+            .packages(Tree::Firmware)
+            .filter(|package| package.name == firmware.package);
+        let missing = || {
+            Exit::LockMismatch.because(
+                format!(
+                    "recipe.lock has no package {} for the firmware {name}",
+                    firmware.package
+                ),
+                "write it anew: begat lock RECIPE",
+            )
+        };
         let package: &Package = packages.next().ok_or_else(missing)?;
         let file = format!("OVMF-{name}.fd");
         let bytes = deb::extract_file(&self.store.bytes(&package.sha256, package.size)?, &firmware.file)?;
         fs::write(release.join(&file), bytes)?;
-        Ok(FirmwareFile { file, package: package.name.clone(), supports: firmware.supports.clone() })
+        Ok(FirmwareFile {
+            file,
+            package: package.name.clone(),
+            supports: firmware.supports.clone(),
+        })
     }
 }
 
@@ -183,5 +222,11 @@ fn halves(root_hash: &Sha256) -> (uuid::Uuid, uuid::Uuid) {
 }
 
 fn partition<'a>(kind: Kind, guid: uuid::Uuid, name: &'a str, size: u64, content: &'a mut dyn Read) -> Partition<'a> {
-    Partition { kind, guid, name, size, content }
+    Partition {
+        kind,
+        guid,
+        name,
+        size,
+        content,
+    }
 }

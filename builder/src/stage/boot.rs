@@ -45,8 +45,10 @@ pub struct Machine {
     pub timeout: u64,
 }
 
-const QEMU: Program =
-    Program { name: "qemu-system-x86_64", mend: "apt install qemu-system-x86, or leave --host-qemu out" };
+const QEMU: Program = Program {
+    name: "qemu-system-x86_64",
+    mend: "apt install qemu-system-x86, or leave --host-qemu out",
+};
 
 /// How a run ended.
 enum End {
@@ -68,7 +70,10 @@ impl Machine {
         if self.kvm && Path::new("/dev/kvm").exists() {
             say("boot", "with KVM");
             match self.run("kvm", Some(SILENCE))? {
-                End::Silent => say("boot", "KVM cannot run this firmware here: with TCG, which takes a minute or three"),
+                End::Silent => say(
+                    "boot",
+                    "KVM cannot run this firmware here: with TCG, which takes a minute or three",
+                ),
                 end => return self.judge(&end),
             }
         }
@@ -121,7 +126,18 @@ impl Machine {
         // No nested virtualisation: under TCG the guest would load KVM, slowly.
         let cpu = if accelerator == "kvm" { "host" } else { "max,-svm,-vmx" };
         let machine = format!("q35,accel={accelerator}");
-        let common = ["-machine", &machine, "-cpu", cpu, "-smp", "2", "-m", "2G", "-nodefaults", "-no-user-config"];
+        let common = [
+            "-machine",
+            &machine,
+            "-cpu",
+            cpu,
+            "-smp",
+            "2",
+            "-m",
+            "2G",
+            "-nodefaults",
+            "-no-user-config",
+        ];
         let quiet = ["-display", "none", "-no-reboot", "-serial", "stdio", "-bios"];
         let mut arguments: Vec<String> = common.iter().chain(&quiet).map(ToString::to_string).collect();
         arguments.push(place(&self.firmware));

@@ -61,7 +61,11 @@ pub struct Deb {
 
 impl From<&Package> for Deb {
     fn from(package: &Package) -> Self {
-        Self { file: package.file_name().into(), sha256: package.sha256, size: package.size }
+        Self {
+            file: package.file_name().into(),
+            sha256: package.sha256,
+            size: package.size,
+        }
     }
 }
 
@@ -160,7 +164,10 @@ impl Guest {
         let settings = settings.iter().map(|(name, value)| format!("--{name}={value}"));
         let packages = image.packages.iter().map(|package| format!("--package={package}"));
         let verb = std::iter::once("build".to_owned());
-        MKOSI.run(settings.chain(packages).chain(verb)).with_context(|| format!("cannot make the {name} tree")).map(drop)
+        MKOSI
+            .run(settings.chain(packages).chain(verb))
+            .with_context(|| format!("cannot make the {name} tree"))
+            .map(drop)
     }
 
     /// Puts the kernel's modules into the root tree, and those that the recipe names into the initrd's.
@@ -176,9 +183,16 @@ impl Guest {
     }
 
     fn write_erofs(&self, tree: &Path, image: &Path) -> Result<()> {
-        let fixed = ["--quiet".into(), "--mkfs-time".into(), format!("-T{}", self.epoch.as_second()), format!("-U{}", self.root_uuid)];
+        let fixed = [
+            "--quiet".into(),
+            "--mkfs-time".into(),
+            format!("-T{}", self.epoch.as_second()),
+            format!("-U{}", self.root_uuid),
+        ];
         let arguments = fixed.into_iter().chain(COMPRESSION.map(String::from));
-        MKFS_EROFS.run(arguments.chain([image.display().to_string(), tree.display().to_string()])).map(drop)
+        MKFS_EROFS
+            .run(arguments.chain([image.display().to_string(), tree.display().to_string()]))
+            .map(drop)
     }
 
     fn write_initrd(&self, tree: &Path, file: &Path) -> Result<()> {
@@ -187,7 +201,8 @@ impl Guest {
         let mut zstd = ZSTD.start(arguments.into_iter().chain([file.display().to_string()]))?;
         let pipe = zstd.stdin.take().expect("its standard input is a pipe");
         let epoch = u64::try_from(self.epoch.as_second()).context("the epoch is before 1970")?;
-        let written = cpio::Archive::new(BufWriter::with_capacity(1 << 20, pipe), epoch).and_then(|archive| tidy::archive(tree, archive));
+        let written = cpio::Archive::new(BufWriter::with_capacity(1 << 20, pipe), epoch)
+            .and_then(|archive| tidy::archive(tree, archive));
         let status = zstd.wait().context("cannot wait for zstd")?;
         written?;
         if status.success() {
@@ -202,7 +217,9 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
 fn run_depmod(tree: &Path, release: &str) -> Result<()> {
@@ -217,7 +234,12 @@ fn write_repository(store: &Store, image: &Image, folder: &Path) -> Result<()> {
         let file = pool.join(&deb.file);
         store.copy_checked(&deb.sha256, &file)?;
         let control = deb::control(File::open(&file)?).with_context(|| format!("cannot read {}", deb.file))?;
-        Ok(repository::entry(&control, &format!("pool/{}", deb.file), deb.size, &deb.sha256))
+        Ok(repository::entry(
+            &control,
+            &format!("pool/{}", deb.file),
+            deb.size,
+            &deb.sha256,
+        ))
     });
     let packages: String = entries.collect::<Result<_>>()?;
     let suite = folder.join("dists").join(&image.suite);
@@ -231,7 +253,9 @@ fn unpack_kernel(store: &Store, debs: &[Deb], folder: &Path, out: &Path) -> Resu
     fs::create_dir_all(folder)?;
     for deb in debs {
         let package = deb::part(store.checked(&deb.sha256, deb.size)?, Part::Data);
-        package.and_then(|mut files| unpack::unpack(&mut files, folder)).with_context(|| format!("cannot unpack {}", deb.file))?;
+        package
+            .and_then(|mut files| unpack::unpack(&mut files, folder))
+            .with_context(|| format!("cannot unpack {}", deb.file))?;
     }
     let image = only_one(&folder.join("boot"), "vmlinuz-")?;
     let name = image.file_name().unwrap_or_default().to_string_lossy();
@@ -241,12 +265,22 @@ fn unpack_kernel(store: &Store, debs: &[Deb], folder: &Path, out: &Path) -> Resu
 }
 
 fn only_one(folder: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(folder).or_mend(Exit::Usage, "the kernel's packages have no /boot", "name a package with a kernel image")?;
+    let entries = fs::read_dir(folder).or_mend(
+        Exit::Usage,
+        "the kernel's packages have no /boot",
+        "name a package with a kernel image",
+    )?;
     let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut found = names.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)));
+    let mut found = names.filter(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    });
     match (found.next(), found.next()) {
         (Some(path), None) => Ok(path),
         (None, _) => Err(Exit::Usage.because("the kernel's packages have no kernel image", "name one that has")),
-        (Some(_), Some(_)) => Err(Exit::Usage.because("the kernel's packages have several kernel images", "name a package with one")),
+        (Some(_), Some(_)) => Err(Exit::Usage.because(
+            "the kernel's packages have several kernel images",
+            "name a package with one",
+        )),
     }
 }

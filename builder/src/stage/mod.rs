@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod boot;
+pub mod fetch;
 pub mod guest;
 pub mod modules;
 pub mod parse;

@@ -31,7 +31,9 @@ fn closure(dependencies: &str, builtin: &str, names: &[String]) -> Result<BTreeS
     let mut files = BTreeSet::new();
     for name in names {
         let wanted = canonical(name);
-        let line = dependencies.lines().find_map(|line| line.split_once(':').filter(|(file, _)| module(file) == wanted));
+        let line = dependencies
+            .lines()
+            .find_map(|line| line.split_once(':').filter(|(file, _)| module(file) == wanted));
         match line {
             Some((file, others)) => files.extend([file].into_iter().chain(others.split_whitespace()).map(String::from)),
             None if builtin.lines().any(|file| module(file) == wanted) => {}
@@ -42,9 +44,17 @@ fn closure(dependencies: &str, builtin: &str, names: &[String]) -> Result<BTreeS
 }
 
 fn unknown(wanted: &str, dependencies: &str) -> anyhow::Error {
-    let known = dependencies.lines().filter_map(|line| line.split_once(':')).map(|(file, _)| module(file));
-    let nearest = known.min_by_key(|name| strsim::damerau_levenshtein(wanted, name)).unwrap_or_default();
-    Exit::Usage.because(format!("the kernel has no module {wanted:?}"), format!("did you mean {nearest:?}?"))
+    let known = dependencies
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(file, _)| module(file));
+    let nearest = known
+        .min_by_key(|name| strsim::damerau_levenshtein(wanted, name))
+        .unwrap_or_default();
+    Exit::Usage.because(
+        format!("the kernel has no module {wanted:?}"),
+        format!("did you mean {nearest:?}?"),
+    )
 }
 
 /// The name of a module from its file: `kernel/drivers/md/dm-verity.ko.xz` is `dm_verity`.
@@ -70,7 +80,11 @@ mod tests {
     #[test]
     fn what_a_module_depends_on_comes_along() {
         let files = closure(DEPENDENCIES, "", &["dm_verity".into()]).expect("it is there");
-        let expected = ["kernel/md/dm-bufio.ko.xz", "kernel/md/dm-mod.ko.xz", "kernel/md/dm-verity.ko.xz"];
+        let expected = [
+            "kernel/md/dm-bufio.ko.xz",
+            "kernel/md/dm-mod.ko.xz",
+            "kernel/md/dm-verity.ko.xz",
+        ];
         assert_eq!(files.iter().collect::<Vec<_>>(), expected);
     }
 

@@ -52,13 +52,26 @@ impl Project {
         let (_, text_of_kernel) = describe(folder, &recipe.kernel, "kernel.toml")?;
         let kernel: Kernel = recipe::parse("kernel.toml", &text_of_kernel)?;
         named.push(text_of_kernel);
-        for suite in firmware.iter().map(|(_, firmware)| &firmware.suite).chain([&kernel.suite]) {
+        for suite in firmware
+            .iter()
+            .map(|(_, firmware)| &firmware.suite)
+            .chain([&kernel.suite])
+        {
             recipe.suite(suite)?;
         }
         let sources = sources(folder)?;
         let digest = digest(&sources, &named);
         let keyrings = keyrings(folder, &recipe)?;
-        Ok(Self { folder: folder.into(), text, recipe, firmware, kernel, sources, keyrings, digest })
+        Ok(Self {
+            folder: folder.into(),
+            text,
+            recipe,
+            firmware,
+            kernel,
+            sources,
+            keyrings,
+            digest,
+        })
     }
 }
 
@@ -70,7 +83,10 @@ fn read(file: &Path) -> Result<String> {
 /// Returns the name of the folder at `place` and the text of its description.
 fn describe(folder: &Path, place: &str, file: &str) -> Result<(String, String)> {
     let place = folder.join(place);
-    let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = place
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     Ok((name, read(&place.join(file))?))
 }
 
@@ -78,7 +94,11 @@ fn keyrings(folder: &Path, recipe: &Recipe) -> Result<BTreeMap<String, Vec<u8>>>
     let names = recipe.suites.values().filter_map(|suite| suite.keyring.as_ref());
     let read = |name: &String| {
         let bytes = fs::read(folder.join(name));
-        let bytes = bytes.or_mend(Exit::Usage, format!("cannot read the keyring {name}"), "put it beside recipe.toml")?;
+        let bytes = bytes.or_mend(
+            Exit::Usage,
+            format!("cannot read the keyring {name}"),
+            "put it beside recipe.toml",
+        )?;
         Ok((name.clone(), bytes))
     };
     names.map(read).collect()
@@ -89,22 +109,38 @@ fn sources(folder: &Path) -> Result<Vec<Source>> {
     for path in tidy::walk(folder)? {
         let whole = folder.join(&path);
         let metadata = fs::symlink_metadata(&whole)?;
-        let name = path.to_str().with_context(|| format!("the name of {} is not UTF-8", path.display()))?;
+        let name = path
+            .to_str()
+            .with_context(|| format!("the name of {} is not UTF-8", path.display()))?;
         if metadata.is_dir() || name == LOCK {
             continue;
         }
         let link = metadata.is_symlink();
-        let content = if link { fs::read_link(&whole)?.into_os_string().into_encoded_bytes() } else { fs::read(&whole)? };
+        let content = if link {
+            fs::read_link(&whole)?.into_os_string().into_encoded_bytes()
+        } else {
+            fs::read(&whole)?
+        };
         let executable = !link && tidy::is_executable(&metadata);
-        sources.push(Source { path: name.into(), sha256: Sha256::of(&content), size: content.len() as u64, executable });
+        sources.push(Source {
+            path: name.into(),
+            sha256: Sha256::of(&content),
+            size: content.len() as u64,
+            executable,
+        });
     }
     Ok(sources)
 }
 
 /// One digest over the recipe's files and the descriptions that it names: each field has its length in front.
 fn digest(sources: &[Source], named: &[String]) -> Sha256 {
-    let files = sources.iter().map(|source| format!("{} {} {}", source.sha256, source.executable, source.path));
+    let files = sources
+        .iter()
+        .map(|source| format!("{} {} {}", source.sha256, source.executable, source.path));
     let named = named.iter().map(|text| Sha256::of(text).to_string());
-    let lines: Vec<String> = files.chain(named).map(|line| format!("{} {line}\n", line.len())).collect();
+    let lines: Vec<String> = files
+        .chain(named)
+        .map(|line| format!("{} {line}\n", line.len()))
+        .collect();
     Sha256::of(lines.concat())
 }

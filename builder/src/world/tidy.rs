@@ -17,15 +17,15 @@ use crate::mend::Exit;
 
 /// What is removed from every tree, below its root, and why. A folder stays and loses its contents.
 const LEAKS: [&str; 9] = [
-    "dev",                           // the initrd's kernel and systemd make it
-    "etc/.pwd.lock",                 // a lock, not a file
-    "etc/hostname",                  // the builder's
-    "etc/resolv.conf",               // the builder's
-    "run",                           // state of the build
-    "tmp",                           // state of the build
-    "var/cache/ldconfig/aux-cache",  // inode numbers and times
-    "var/lib/systemd/random-seed",   // random
-    "var/log",                       // wall-clock times
+    "dev",                          // the initrd's kernel and systemd make it
+    "etc/.pwd.lock",                // a lock, not a file
+    "etc/hostname",                 // the builder's
+    "etc/resolv.conf",              // the builder's
+    "run",                          // state of the build
+    "tmp",                          // state of the build
+    "var/cache/ldconfig/aux-cache", // inode numbers and times
+    "var/lib/systemd/random-seed",  // random
+    "var/log",                      // wall-clock times
 ];
 
 /// Files whose names begin like this are keys that a package made at random when it was installed.
@@ -40,7 +40,9 @@ pub fn normalise(tree: &Path, epoch: Timestamp) -> Result<()> {
         remove(&tree.join(leak))?;
     }
     let mut paths = walk(tree)?;
-    for key in paths.extract_if(.., |path| path.as_os_str().as_bytes().starts_with(RANDOM_KEYS.as_bytes())) {
+    for key in paths.extract_if(.., |path| {
+        path.as_os_str().as_bytes().starts_with(RANDOM_KEYS.as_bytes())
+    }) {
         remove(&tree.join(key))?;
     }
     let machine_id = tree.join("etc/machine-id");
@@ -48,7 +50,11 @@ pub fn normalise(tree: &Path, epoch: Timestamp) -> Result<()> {
         // Empty: each boot makes its own. "uninitialized" would ask questions on the console at each boot.
         fs::write(machine_id, "")?;
     }
-    paths.iter().rev().chain([&PathBuf::new()]).try_for_each(|path| clamp(&tree.join(path), epoch))
+    paths
+        .iter()
+        .rev()
+        .chain([&PathBuf::new()])
+        .try_for_each(|path| clamp(&tree.join(path), epoch))
 }
 
 /// Times before the epoch came with the packages; later ones are of the build.
@@ -76,7 +82,11 @@ pub fn clear(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let entry = entry?;
         let path = entry.path();
-        let removed = if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
@@ -130,7 +140,11 @@ pub fn archive<W: Write>(tree: &Path, mut archive: Archive<W>) -> Result<()> {
 fn append<W: Write>(archive: &mut Archive<W>, tree: &Path, path: &Path, metadata: &Metadata) -> Result<()> {
     let (name, whole) = (path.as_os_str().as_bytes(), tree.join(path));
     let mode = u16::try_from(metadata.mode() & 0o7777).expect("twelve bits fit");
-    let owner = Owner { uid: metadata.uid(), gid: metadata.gid(), mode };
+    let owner = Owner {
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        mode,
+    };
     let kind = metadata.file_type();
     if kind.is_dir() {
         archive.append(name, owner, Node::Directory)
@@ -139,11 +153,21 @@ fn append<W: Write>(archive: &mut Archive<W>, tree: &Path, path: &Path, metadata
         archive.append(name, owner, Node::Symlink { target: &target })
     } else if kind.is_file() {
         let content = &mut File::open(whole)?;
-        archive.append(name, owner, Node::File { size: metadata.len(), content })
+        archive.append(
+            name,
+            owner,
+            Node::File {
+                size: metadata.len(),
+                content,
+            },
+        )
     } else if kind.is_fifo() {
         archive.append(name, owner, Node::Fifo)
     } else {
-        Err(Exit::Usage.because(format!("{} is a socket or a device", path.display()), "remove it in the recipe"))
+        Err(Exit::Usage.because(
+            format!("{} is a socket or a device", path.display()),
+            "remove it in the recipe",
+        ))
     }
 }
 

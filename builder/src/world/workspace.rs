@@ -43,7 +43,11 @@ impl Workspace {
             fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
             let lock = File::create(place.with_extension("lock"))?;
             match lock.try_lock() {
-                Ok(()) => return Ok(Self { folder: Some((fs::canonicalize(place)?, lock)) }),
+                Ok(()) => {
+                    return Ok(Self {
+                        folder: Some((fs::canonicalize(place)?, lock)),
+                    });
+                }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the workspace"),
             }
@@ -55,5 +59,6 @@ impl Workspace {
 fn free_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
 }
