@@ -1,0 +1,9 @@
+//! Debian's archives: signed metadata in, the packages that a tree needs out. No network, no clock.
+
+pub mod deb822;
+pub mod openpgp;
+pub mod packages;
+pub mod relation;
+pub mod release;
+pub mod solve;
+pub mod version;

@@ -1,0 +1,3 @@
+//! One file for each arrow of the line from recipe to findings.
+
+//pub mod resolve;
