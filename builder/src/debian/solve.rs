@@ -196,6 +196,38 @@ pub fn solve<'a>(universe: &Universe<'a>, wanted: &[&str], why: &str) -> Result<
     Ok(chosen.collect())
 }
 
+/// Chooses one package and, of what it needs, only packages whose name begins with one of `prefixes`, sorted by name.
+///
+/// The package is there because of `why`.
+///
+/// # Errors
+/// A name that no package has, and a need for such a package that the suite does not have.
+pub fn follow<'a>(universe: &Universe<'a>, name: &str, prefixes: &[&str], why: &str) -> Result<Vec<Chosen<'a>>> {
+    let first = Chosen {
+        package: *universe.wanted(name)?,
+        why: why.to_owned(),
+    };
+    let mut chosen = BTreeMap::from([(first.package.name, first.clone())]);
+    let mut queue = vec![first.package];
+    while let Some(package) = queue.pop() {
+        let needs = universe.needs(&package).map_err(|error| unreadable(&package, &error))?;
+        for (text, meant) in needs
+            .iter()
+            .filter(|(text, _)| prefixes.iter().any(|prefix| text.starts_with(prefix)))
+        {
+            let problem = || format!("{} needs {text}, which the suite does not have", package.name);
+            let missing = || Exit::Usage.because(problem(), "take another package or suite");
+            let needed = universe.packages[*meant.first().ok_or_else(missing)?];
+            if !chosen.contains_key(needed.name) {
+                let why = format!("needed by {}", package.name);
+                chosen.insert(needed.name, Chosen { package: needed, why });
+                queue.push(needed);
+            }
+        }
+    }
+    Ok(chosen.into_values().collect())
+}
+
 /// Asks the solver; the answer says of each package of the universe whether it is installed.
 fn satisfy(universe: &Universe<'_>, roots: impl Iterator<Item = usize>) -> Result<Vec<bool>> {
     let requirements = roots.map(|at| Requirement::Single(present(at)).into()).collect();

@@ -1,3 +1,3 @@
 //! One file for each arrow of the line from recipe to findings.
 
-//pub mod resolve;
+pub mod resolve;
