@@ -19,7 +19,7 @@ const FIRMWARE: &str = "OVMF-generic.fd";
 
 /// Starts a release in QEMU and ends when the guest says that it is ready
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The folder of the release
     release: PathBuf,
     /// QEMU hands over kernel, initrd and command line (the default)
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
         let machine = |release: &str| -> Result<Machine> {
             Ok(Machine {
                 shape: if self.disk { Shape::Disk } else { Shape::Direct },
@@ -54,7 +54,11 @@ impl Args {
             })
         };
         let folder = fs::canonicalize(&self.release);
-        let folder = folder.or_mend(Exit::Usage, format!("there is no release {}", self.release.display()), "name its folder")?;
+        let folder = folder.or_mend(
+            Exit::Usage,
+            format!("there is no release {}", self.release.display()),
+            "name its folder",
+        )?;
         if self.host_qemu {
             return machine(folder.to_str().context("the release's path is not UTF-8")?)?.boot();
         }
@@ -64,12 +68,25 @@ impl Args {
         let recipe = Recipe::parse(&self.read("recipe.toml")?)?;
         let (store, net) = self.supply.open(&recipe)?;
         let tree = fetch::tool_tree(&lock, Tree::Boot, &net, &store)?;
-        let mut binds = vec![Bind { host: folder, inside: INSIDE.into(), writable: false }];
+        let mut binds = vec![Bind {
+            host: folder,
+            inside: INSIDE.into(),
+            writable: false,
+        }];
         let kvm = PathBuf::from("/dev/kvm");
         if machine.kvm && kvm.exists() {
-            binds.push(Bind { host: kvm.clone(), inside: kvm, writable: true });
+            binds.push(Bind {
+                host: kvm.clone(),
+                inside: kvm,
+                writable: true,
+            });
         }
-        let sandbox = Sandbox { tree: tree.path, workspace: None, binds, owners: Owners::Single };
+        let sandbox = Sandbox {
+            tree: tree.path,
+            workspace: None,
+            binds,
+            owners: Owners::Single,
+        };
         sandbox.run(&Work::Boot(machine))
     }
 

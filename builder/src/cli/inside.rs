@@ -6,7 +6,7 @@ use crate::stage::Work;
 use crate::world::sandbox;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     process: Process,
 }
 
@@ -17,7 +17,7 @@ enum Process {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
         match self.process {
             Process::First => sandbox::first(),
             Process::Second => sandbox::second::<Work>()?.perform(),

@@ -10,7 +10,7 @@ use crate::stage::parse::Project;
 
 /// Resolves a recipe to exact packages and writes recipe.lock
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The recipe's folder
     recipe: PathBuf,
     #[command(flatten)]
@@ -18,11 +18,15 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
         let project = Project::read(&self.recipe)?;
         let (_, net) = self.supply.open(&project.recipe)?;
         let lock = lock::renew(&project, &net)?;
-        println!("{} {}", lock.digest(), project.folder.join(crate::stage::parse::LOCK).display());
+        println!(
+            "{} {}",
+            lock.digest(),
+            project.folder.join(crate::stage::parse::LOCK).display()
+        );
         Ok(())
     }
 }

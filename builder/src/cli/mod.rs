@@ -1,6 +1,10 @@
 //! One file per verb: flags and printing.
 
+mod boot;
+mod inside;
+mod lock;
 mod measure;
+mod supply;
 
 use anyhow::Result;
 
@@ -14,13 +18,20 @@ pub struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Lock(lock::Args),
     Measure(measure::Measure),
+    Boot(boot::Args),
+    #[command(hide = true)]
+    Inside(inside::Args),
 }
 
 impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Lock(lock) => lock.run(),
             Command::Measure(measure) => measure.run(),
+            Command::Boot(boot) => boot.run(),
+            Command::Inside(inside) => inside.run(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::world::net::{Limits, Net, Reach};
 use crate::world::store::Store;
 
 #[derive(clap::Args)]
-pub struct Supply {
+pub(super) struct Supply {
     /// Folder of files named by their SHA-256 [default: begat in the user's cache folder]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
@@ -20,12 +20,12 @@ pub struct Supply {
     mirror: Vec<Mirror>,
     /// Refuse the network
     #[arg(long)]
-    pub offline: bool,
+    pub(super) offline: bool,
 }
 
 impl Supply {
     /// Opens the store and the way to the mirrors.
-    pub fn open(&self, recipe: &Recipe) -> Result<(Store, Net)> {
+    pub(super) fn open(&self, recipe: &Recipe) -> Result<(Store, Net)> {
         let environment = Environment::of_this_process();
         let store = Store::locate(self.store.as_deref(), &environment)?;
         let mirrors = Mirrors::new(recipe, &self.mirror, &mirror::of_host()?)?;

@@ -169,6 +169,7 @@ impl Package {
     }
 }
 
-fn leaves_its_folder(path: &str) -> bool {
+/// Whether a relative path could name something outside the folder it is relative to.
+pub(crate) fn leaves_its_folder(path: &str) -> bool {
     path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | ".."))
 }

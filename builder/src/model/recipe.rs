@@ -26,6 +26,8 @@ pub struct Recipe {
     /// Kernel parameters before those that begat adds for the root.
     #[serde(default)]
     pub command_line: Vec<String>,
+    /// Suites by name. Where `NAME-updates` and `NAME-security` are declared beside `NAME`, they are part of it: the
+    /// newest version of a package wins.
     pub suites: BTreeMap<String, Suite>,
     pub root: Guest,
     pub initrd: Initrd,

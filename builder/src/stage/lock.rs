@@ -23,7 +23,10 @@ use crate::world::net::Net;
 pub fn keep(project: &Project, net: &Net, locked: bool) -> Result<Lock> {
     let problem = match read(project)? {
         Some(lock) if lock.recipe == project.digest => return Ok(lock),
-        Some(lock) => format!("recipe.lock is of the recipe {:.16}…, this is {:.16}…", lock.recipe, project.digest),
+        Some(lock) => format!(
+            "recipe.lock is of the recipe {:.16}…, this is {:.16}…",
+            lock.recipe, project.digest
+        ),
         None => "there is no recipe.lock".to_owned(),
     };
     if locked {
@@ -53,7 +56,10 @@ pub fn renew(project: &Project, net: &Net) -> Result<Lock> {
     write(project, &lock)?;
     let count = |tree| lock.packages(tree).count();
     let (root, initrd, tools) = (count(Tree::Root), count(Tree::Initrd), count(Tree::Tools));
-    say("lock", &format!("{root} packages for the root, {initrd} for the initrd, {tools} tools"));
+    say(
+        "lock",
+        &format!("{root} packages for the root, {initrd} for the initrd, {tools} tools"),
+    );
     Ok(lock)
 }
 
@@ -73,7 +79,9 @@ fn read(project: &Project) -> Result<Option<Lock>> {
 fn write(project: &Project, lock: &Lock) -> Result<()> {
     let problem = || format!("cannot write {}", place(project).display());
     let mut file = tempfile::NamedTempFile::new_in(&project.folder).with_context(problem)?;
-    file.write_all(lock.text().as_bytes()).and_then(|()| file.as_file().sync_all()).with_context(problem)?;
+    file.write_all(lock.text().as_bytes())
+        .and_then(|()| file.as_file().sync_all())
+        .with_context(problem)?;
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.persist(place(project)).map(drop).with_context(problem)
 }

@@ -4,8 +4,10 @@ pub mod assemble;
 pub mod boot;
 pub mod fetch;
 pub mod guest;
+pub mod lock;
 pub mod modules;
 pub mod parse;
+pub mod resolve;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -16,6 +16,7 @@ use super::progress::Progress;
 use super::{Mirrors, Store, parallel};
 use crate::mend::Exit;
 use crate::model::lock::Package;
+use crate::stage::resolve::Archive;
 
 /// What signed metadata may have at most, in bytes; Debian's has some 200 KB.
 const SIGNED_LIMIT: u64 = 16 << 20;
@@ -410,4 +411,14 @@ fn address(mirror: &str, path: &str) -> String {
         }
     }
     url
+}
+
+impl Archive for Net {
+    fn signed(&self, archive: &str, path: &str) -> Result<Vec<u8>> {
+        self.signed(archive, path)
+    }
+
+    fn index(&self, archive: &str, paths: &[String], sha256: Sha256, size: u64) -> Result<Vec<u8>> {
+        self.index(archive, paths, sha256, size)
+    }
 }
