@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod debian;
+pub mod image;
 pub mod mend;
 pub mod model;
 pub mod stage;
+pub mod world;

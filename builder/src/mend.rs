@@ -23,6 +23,26 @@ pub enum Exit {
     Outside = 6,
 }
 
+impl Exit {
+    /// Returns the kind that a process of ours meant by its exit code.
+    pub fn from_code(code: i32) -> Option<Self> {
+        let all = [
+            Self::No,
+            Self::Usage,
+            Self::LockMismatch,
+            Self::Expired,
+            Self::Unsupported,
+            Self::Outside,
+        ];
+        all.into_iter().find(|exit| *exit as i32 == code)
+    }
+}
+
+/// A failure that another process of ours has reported already.
+#[derive(Debug, thiserror::Error)]
+#[error("it has been told above")]
+pub struct Told(pub Exit);
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -71,6 +91,9 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> OrMend<T> for std::result::Res
 
 /// The report `main` prints: the error, its causes, then every mend on the way down.
 pub fn report(error: &Error) -> String {
+    if error.root_cause().is::<Told>() {
+        return String::new();
+    }
     let mut text = format!("error: {error}\n");
     for cause in error.chain().skip(1) {
         let _ = writeln!(text, "  because {cause}");
@@ -83,7 +106,12 @@ pub fn report(error: &Error) -> String {
 
 /// The exit code of the outermost failure; an error nobody classified came from outside.
 pub fn exit_code(error: &Error) -> Exit {
-    failures(error).next().map_or(Exit::Outside, |failure| failure.exit)
+    let told = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Told>())
+        .map(|told| told.0);
+    told.or_else(|| failures(error).next().map(|failure| failure.exit))
+        .unwrap_or(Exit::Outside)
 }
 
 fn failures(error: &Error) -> impl Iterator<Item = &Failure> {

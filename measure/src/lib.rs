@@ -10,5 +10,12 @@ extern crate alloc;
 extern crate std;
 
 mod digest;
+mod guid;
+pub mod ovmf;
+mod pages;
+pub mod snp;
+pub mod tdx;
 
 pub use digest::{Digest, NotADigest, Sha256, Sha384};
+pub use guid::Guid;
+pub use pages::{PAGE, Pages};

@@ -1,5 +1,11 @@
 //! One file per verb: flags and printing.
 
+mod boot;
+mod inside;
+mod lock;
+mod measure;
+mod supply;
+
 use anyhow::Result;
 
 /// Builds guest images of confidential VMs: reproducible, measured before the first boot.
@@ -11,10 +17,21 @@ pub struct Cli {
 }
 
 #[derive(clap::Subcommand)]
-enum Command {}
+enum Command {
+    Lock(lock::Args),
+    Measure(measure::Measure),
+    Boot(boot::Args),
+    #[command(hide = true)]
+    Inside(inside::Args),
+}
 
 impl Cli {
     pub fn run(self) -> Result<()> {
-        match self.command {}
+        match self.command {
+            Command::Lock(lock) => lock.run(),
+            Command::Measure(measure) => measure.run(),
+            Command::Boot(boot) => boot.run(),
+            Command::Inside(inside) => inside.run(),
+        }
     }
 }

@@ -1,9 +1,11 @@
-//! Debian's archives: signed metadata in, the packages that a tree needs out. No network, no clock.
+//! Debian's formats: signed metadata in, the packages that a tree needs out. No network, no clock.
 
+pub mod deb;
 pub mod deb822;
 pub mod openpgp;
 pub mod packages;
 pub mod relation;
 pub mod release;
+pub mod repository;
 pub mod solve;
 pub mod version;

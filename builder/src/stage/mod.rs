@@ -1,3 +1,38 @@
-//! One file for each arrow of the line from recipe to findings.
+//! One file per arrow of the line from recipe to release.
 
+pub mod assemble;
+pub mod boot;
+pub mod fetch;
+pub mod guest;
+pub mod lock;
+pub mod modules;
+pub mod parse;
 pub mod resolve;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// What is done inside a tool tree.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Work {
+    Boot(boot::Machine),
+    Guest(guest::Guest),
+}
+
+impl Work {
+    /// Does it.
+    ///
+    /// # Errors
+    /// As the work says.
+    pub fn perform(&self) -> Result<()> {
+        match self {
+            Self::Boot(machine) => machine.boot(),
+            Self::Guest(guest) => guest.make(),
+        }
+    }
+}
+
+/// Says on standard error what is being done.
+pub fn say(stage: &str, what: &str) {
+    eprintln!("{stage:>9}  {what}");
+}

@@ -1,0 +1,36 @@
+//! Flags that several verbs share: where inputs come from and where they are kept.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::model::Recipe;
+use crate::world::environment::Environment;
+use crate::world::mirror::{self, Mirror, Mirrors};
+use crate::world::net::{Limits, Net, Reach};
+use crate::world::store::Store;
+
+#[derive(clap::Args)]
+pub(super) struct Supply {
+    /// Folder of files named by their SHA-256 [default: begat in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// A mirror of a package archive; several may be given [default: those of the recipe, then of the host's apt]
+    #[arg(long, value_name = "[ARCHIVE=]URL")]
+    mirror: Vec<Mirror>,
+    /// Refuse the network
+    #[arg(long)]
+    pub(super) offline: bool,
+}
+
+impl Supply {
+    /// Opens the store and the way to the mirrors.
+    pub(super) fn open(&self, recipe: &Recipe) -> Result<(Store, Net)> {
+        let environment = Environment::of_this_process();
+        let store = Store::locate(self.store.as_deref(), &environment)?;
+        let mirrors = Mirrors::new(recipe, &self.mirror, &mirror::of_host()?)?;
+        let reach = if self.offline { Reach::Offline } else { Reach::Online };
+        let net = Net::new(store.clone(), mirrors, environment.proxies, Limits::default(), reach);
+        Ok((store, net))
+    }
+}

@@ -1,0 +1,277 @@
+//! Debian packages: deb(5). An `ar` archive of two compressed tar archives.
+
+use std::io::{self, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use flate2::bufread::GzDecoder;
+use lzma_rust2::XzReader;
+use ruzstd::decoding::StreamingDecoder;
+
+use crate::mend::Exit;
+
+/// What a part may unpack to at most, in bytes: the largest package of Debian has some 2 GiB.
+const CONTROL_LIMIT: u64 = 64 << 20;
+const DATA_LIMIT: u64 = 8 << 30;
+
+/// What a decompressor may use, in KiB: `xz -9` needs 65 MiB.
+const XZ_MEMORY: u32 = 128 << 10;
+
+/// How many links [`extract_file`] follows.
+const LINKS: usize = 8;
+
+/// One of the two archives in a package.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// What the package manager reads: `control`, `md5sums`, maintainer scripts.
+    Control,
+    /// The files of the package.
+    Data,
+}
+
+/// Opens a part of a package for reading.
+///
+/// # Errors
+/// Bytes that are no package, and a compression that begat does not know.
+pub fn part<'a>(mut deb: impl Read + 'a, part: Part) -> Result<tar::Archive<Box<dyn Read + 'a>>> {
+    let (stem, limit) = match part {
+        Part::Control => ("control.tar", CONTROL_LIMIT),
+        Part::Data => ("data.tar", DATA_LIMIT),
+    };
+    let mut magic = [0; 8];
+    deb.read_exact(&mut magic).context("it is no Debian package")?;
+    if magic != *b"!<arch>\n" {
+        return Err(damaged("it is no Debian package: it does not begin with !<arch>"));
+    }
+    loop {
+        let (name, size) = member(&mut deb)?.ok_or_else(|| damaged(format!("it has no member {stem}")))?;
+        if let Some(compression) = name.strip_prefix(stem) {
+            let bytes = decompressed(BufReader::new(deb.take(size)), compression)?;
+            return Ok(tar::Archive::new(Box::new(Bounded { bytes, left: limit })));
+        }
+        let padded = size + size % 2;
+        let skipped = io::copy(&mut deb.by_ref().take(padded), &mut io::sink())?;
+        if skipped < size {
+            return Err(damaged(format!("it ends inside its member {name}")));
+        }
+    }
+}
+
+/// Returns the text of a package's `control` file.
+///
+/// # Errors
+/// Bytes that are no package, and a package without such a file.
+pub fn control(deb: impl Read) -> Result<String> {
+    for entry in part(deb, Part::Control)?.entries()? {
+        let mut entry = entry?;
+        if normal(&entry.path()?) == Path::new("control") {
+            let mut text = String::new();
+            entry
+                .read_to_string(&mut text)
+                .context("its control file is not text")?;
+            return Ok(text);
+        }
+    }
+    Err(damaged("it has no control file"))
+}
+
+/// Returns one regular file of a package; links to other files of the same package are followed.
+///
+/// # Errors
+/// Bytes that are no package, and a package without such a file.
+pub fn extract_file(deb: &[u8], path: &str) -> Result<Vec<u8>> {
+    let mut wanted = normal(Path::new(path));
+    for _ in 0..LINKS {
+        match find(deb, &wanted)? {
+            Some(Found::File(bytes)) => return Ok(bytes),
+            Some(Found::Link(target)) => wanted = target,
+            None => break,
+        }
+    }
+    let problem = format!("the package has no file {path}");
+    Err(Exit::Usage.because(problem, "name one that it has: dpkg --contents FILE.deb lists them"))
+}
+
+enum Found {
+    File(Vec<u8>),
+    Link(PathBuf),
+}
+
+fn find(deb: &[u8], wanted: &Path) -> Result<Option<Found>> {
+    let mut archive = part(deb, Part::Data)?;
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if normal(&entry.path()?) != wanted {
+            continue;
+        }
+        let kind = entry.header().entry_type();
+        let target = entry.link_name()?.map(std::borrow::Cow::into_owned).unwrap_or_default();
+        if kind.is_hard_link() {
+            return Ok(Some(Found::Link(normal(&target))));
+        }
+        if kind.is_symlink() {
+            let folder = wanted.parent().unwrap_or(Path::new(""));
+            return Ok(Some(Found::Link(normal(&folder.join(target)))));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        return Ok(Some(Found::File(bytes)).filter(|_| kind.is_file()));
+    }
+    Ok(None)
+}
+
+/// The path below the package's root: `/a/./b/../c` is `a/c`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::ParentDir => drop(normal.pop()),
+            Component::CurDir | Component::Prefix(_) | Component::RootDir => {}
+        }
+    }
+    normal
+}
+
+/// The name and size of the next `ar` member; none at the end.
+fn member(deb: &mut impl Read) -> Result<Option<(String, u64)>> {
+    let mut header = Vec::with_capacity(60);
+    deb.take(60).read_to_end(&mut header)?;
+    if header.is_empty() {
+        return Ok(None);
+    }
+    if header.len() < 60 || header[58..] != *b"`\n" {
+        return Err(damaged("the header of an ar member is damaged"));
+    }
+    let text = |range| String::from_utf8_lossy(&header[range]).trim_end().to_owned();
+    let size = text(48..58).parse().ok();
+    let size = size.ok_or_else(|| damaged("the size of an ar member is no number"))?;
+    Ok(Some((text(0..16).trim_end_matches('/').to_owned(), size)))
+}
+
+fn decompressed<'a>(bytes: impl io::BufRead + 'a, compression: &str) -> Result<Box<dyn Read + 'a>> {
+    Ok(match compression {
+        "" => Box::new(bytes),
+        ".gz" => Box::new(GzDecoder::new(bytes)),
+        ".xz" => Box::new(XzReader::new_mem_limit(bytes, true, XZ_MEMORY)),
+        ".zst" => Box::new(StreamingDecoder::new(bytes).map_err(|error| damaged(error.to_string()))?),
+        other => {
+            let problem = format!("begat cannot decompress {other} in a package");
+            return Err(Exit::Unsupported.because(problem, "use a package with .xz, .zst, .gz or no compression"));
+        }
+    })
+}
+
+fn damaged(problem: impl std::fmt::Display) -> anyhow::Error {
+    Exit::Usage.because(
+        problem,
+        "its digest is the locked one, so it was made like that: lock another version",
+    )
+}
+
+/// Reads at most `left` bytes, and fails where there are more.
+struct Bounded<R> {
+    bytes: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it unpacks to more bytes than begat accepts",
+            )
+        })?;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = b"!<arch>\n".to_vec();
+        for (name, content) in members {
+            bytes.extend(
+                format!(
+                    "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+                    0,
+                    0,
+                    0,
+                    100_644,
+                    content.len()
+                )
+                .bytes(),
+            );
+            bytes.extend(*content);
+            bytes.resize(bytes.len().next_multiple_of(2), b'\n');
+        }
+        bytes
+    }
+
+    pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, text) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o755);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    fn linked() -> Vec<u8> {
+        let mut tar = tar::Builder::new(tar(&[("./usr/share/OVMF.fd", "fd\n")]));
+        tar.get_mut().truncate(1024); // goes on after the file
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        for (name, target) in [("./usr/lib/OVMF.fd", "../share/OVMF.fd"), ("./usr/lib/loop", "loop")] {
+            tar.append_link(&mut header, name, target).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_file_is_found_under_its_name_and_through_links() {
+        let deb = ar(&[
+            ("debian-binary", b"2.0\n"),
+            ("control.tar/", b""),
+            ("data.tar", &linked()),
+        ]);
+        assert_eq!(extract_file(&deb, "/usr/share/OVMF.fd").unwrap(), b"fd\n");
+        assert_eq!(extract_file(&deb, "usr/lib/OVMF.fd").unwrap(), b"fd\n");
+        assert!(extract_file(&deb, "/usr/lib/loop").is_err());
+        assert!(extract_file(&deb, "/usr/lib").is_err());
+    }
+
+    #[test]
+    fn damaged_packages_are_refused() {
+        let whole = ar(&[("debian-binary", b"2.0\n"), ("data.tar", &linked())]);
+        for damaged in [
+            &whole[..4],
+            &whole[..70],
+            &whole[..200],
+            &b"PK\x03\x04 is a zip archive"[..],
+        ] {
+            assert!(extract_file(damaged, "/usr/share/OVMF.fd").is_err());
+        }
+        let bad = ar(&[("data.tar.xz", b"no xz")]);
+        assert!(extract_file(&bad, "/usr/share/OVMF.fd").is_err());
+        let bad = ar(&[("data.tar.rar", b"")]);
+        assert!(part(&bad[..], Part::Data).is_err());
+    }
+
+    #[test]
+    fn a_package_that_unpacks_to_too_much_is_refused() {
+        let mut bounded = Bounded {
+            bytes: io::repeat(0),
+            left: 1 << 16,
+        };
+        let error = io::copy(&mut bounded, &mut io::sink()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+}

@@ -1,0 +1,40 @@
+//! What assembling leaves: the files of a release that boot.
+
+use measure::Sha256;
+
+use crate::model::recipe::Platform;
+
+/// Names of the files of a release.
+pub mod file {
+    pub const COMMAND_LINE: &str = "cmdline";
+    pub const DISK: &str = "disk.raw";
+    pub const INITRD: &str = "initrd.cpio.zst";
+    pub const KERNEL: &str = "vmlinuz";
+    pub const ROOT: &str = "rootfs.erofs";
+    pub const UKI: &str = "uki.efi";
+    pub const VERITY: &str = "rootfs.verity";
+}
+
+/// What was assembled, beside the files themselves.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    /// The kernel's command line, root hash included.
+    pub command_line: String,
+    /// The root of the dm-verity tree over the root image.
+    pub root_hash: Sha256,
+    pub firmware: Vec<FirmwareFile>,
+    /// `/var/lib/dpkg/status` of the root tree.
+    pub root_status: String,
+    /// `/var/lib/dpkg/status` of the initrd.
+    pub initrd_status: String,
+}
+
+/// A firmware file of a release.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FirmwareFile {
+    /// Its name in the release.
+    pub file: String,
+    /// The package that it was taken out of.
+    pub package: String,
+    pub supports: Vec<Platform>,
+}

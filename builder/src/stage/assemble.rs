@@ -1,0 +1,232 @@
+//! Inputs in, artifacts out: the files that boot, in both shapes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Read, Seek as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use measure::Sha256;
+
+use crate::debian::deb;
+use crate::image::gpt::{self, Kind, Partition};
+use crate::image::{fat, identity, uki, verity};
+use crate::mend::Exit;
+use crate::model::artifacts::{Artifacts, FirmwareFile, file};
+use crate::model::lock::{Lock, Package, Tree};
+use crate::model::recipe::Firmware;
+use crate::stage::guest::{Deb, Guest, Image, inside, output};
+use crate::stage::parse::Project;
+use crate::stage::say;
+use crate::world::sandbox::{Bind, Owners, Sandbox};
+use crate::world::store::Store;
+use crate::world::workspace::Workspace;
+
+/// What assembling needs.
+pub struct Inputs<'a> {
+    pub project: &'a Project,
+    pub lock: &'a Lock,
+    pub store: &'a Store,
+    /// The root folder of the tool tree.
+    pub tree: &'a Path,
+    pub workspace: &'a Workspace,
+}
+
+/// The stub that the firmware starts: it measures the sections behind it and starts the kernel among them.
+const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+
+/// Makes the artifacts in the folder `release`.
+///
+/// # Errors
+/// Inputs that are not what the lock names, programs of the tool tree that fail, a full disk.
+pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
+    let made = tempfile::tempdir_in(release).context("cannot make a folder for the guest")?;
+    inputs.make_guest(made.path())?;
+    for (from, to) in [
+        (output::ROOT, file::ROOT),
+        (output::INITRD, file::INITRD),
+        (output::KERNEL, file::KERNEL),
+    ] {
+        fs::rename(made.path().join(from), release.join(to))?;
+    }
+    say("assemble", "dm-verity, command line, UKI and disk");
+    let root_hash = inputs.write_verity(release)?;
+    let command_line = inputs.command_line(&root_hash);
+    fs::write(release.join(file::COMMAND_LINE), &command_line)?;
+    inputs.write_uki(made.path(), release, &command_line)?;
+    inputs.write_disk(release, &root_hash)?;
+    let firmware = inputs.project.firmware.iter();
+    Ok(Artifacts {
+        root_hash,
+        command_line,
+        firmware: firmware
+            .map(|(name, firmware)| inputs.take_firmware(name, firmware, release))
+            .collect::<Result<_>>()?,
+        root_status: fs::read_to_string(made.path().join(output::ROOT_STATUS))?,
+        initrd_status: fs::read_to_string(made.path().join(output::INITRD_STATUS))?,
+    })
+}
+
+impl Inputs<'_> {
+    fn make_guest(&self, out: &Path) -> Result<()> {
+        let bind = |host: &Path, inside: &str, writable| Bind {
+            host: host.into(),
+            inside: inside.into(),
+            writable,
+        };
+        let recipe = fs::canonicalize(&self.project.folder)?;
+        let sandbox = Sandbox {
+            tree: self.tree.into(),
+            workspace: self.workspace.folder().map(PathBuf::from),
+            binds: vec![
+                bind(self.store.root(), inside::STORE, false),
+                bind(&recipe, inside::RECIPE, false),
+                bind(out, inside::OUT, true),
+            ],
+            owners: Owners::Range,
+        };
+        sandbox.run(&crate::stage::Work::Guest(self.guest()))
+    }
+
+    fn guest(&self) -> Guest {
+        let recipe = &self.project.recipe;
+        let image = |tree, suite: &str, packages: &[String]| Image {
+            suite: suite.into(),
+            packages: packages.to_vec(),
+            debs: self.lock.packages(tree).map(Deb::from).collect(),
+        };
+        Guest {
+            epoch: recipe.epoch,
+            seed: identity::uuid(&self.lock.digest(), "mkosi"),
+            root: image(Tree::Root, &recipe.root.suite, &recipe.root.packages),
+            root_uuid: self.root_uuid(),
+            initrd: image(Tree::Initrd, &recipe.initrd.suite, &recipe.initrd.packages),
+            modules: recipe.initrd.modules.clone(),
+            kernel: self.lock.packages(Tree::Kernel).map(Deb::from).collect(),
+        }
+    }
+
+    fn root_uuid(&self) -> uuid::Uuid {
+        identity::uuid(&self.lock.digest(), file::ROOT)
+    }
+
+    fn verity_uuid(&self) -> uuid::Uuid {
+        identity::uuid(&self.lock.digest(), file::VERITY)
+    }
+
+    fn write_verity(&self, release: &Path) -> Result<Sha256> {
+        let (data, size) = open(&release.join(file::ROOT))?;
+        let mut tree = BufWriter::new(File::create(release.join(file::VERITY))?);
+        let salt = identity::salt(&self.lock.digest(), file::VERITY);
+        verity::write_verity(&data, size, &salt, self.verity_uuid(), &mut tree)
+    }
+
+    /// The recipe's parameters, and those by which systemd finds the root in either shape: by the identifiers of the
+    /// file system and of the hash tree, which are the same on a disk of their own and in a partition.
+    fn command_line(&self, root_hash: &Sha256) -> String {
+        let own = [
+            "root=/dev/mapper/root".into(),
+            "ro".into(),
+            format!("roothash={root_hash}"),
+            format!("systemd.verity_root_data=/dev/disk/by-uuid/{}", self.root_uuid()),
+            format!("systemd.verity_root_hash=/dev/disk/by-uuid/{}", self.verity_uuid()),
+        ];
+        let all: Vec<String> = self.project.recipe.command_line.iter().cloned().chain(own).collect();
+        all.join(" ")
+    }
+
+    fn write_uki(&self, made: &Path, release: &Path, command_line: &str) -> Result<()> {
+        let stub = fs::read(self.tree.join(STUB)).context("the tool tree has no systemd-stub")?;
+        let (linux, _) = open(&release.join(file::KERNEL))?;
+        let (initrd, _) = open(&release.join(file::INITRD))?;
+        let os_release = fs::read_to_string(made.join(output::OS_RELEASE))?;
+        let uname = fs::read_to_string(made.join(output::UNAME))?;
+        let parts = uki::Uki {
+            stub: &stub,
+            os_release: &os_release,
+            command_line,
+            uname: &uname,
+            linux,
+            initrd,
+        };
+        uki::write_uki(
+            parts,
+            &mut BufWriter::with_capacity(1 << 20, File::create(release.join(file::UKI))?),
+        )
+    }
+
+    /// The disk: the ESP with the UKI, the root image and its hash tree. The identifiers of the latter two partitions
+    /// are the halves of the root hash, as the Discoverable Partitions Specification has it.
+    fn write_disk(&self, release: &Path, root_hash: &Sha256) -> Result<()> {
+        let lock = self.lock.digest();
+        let mut esp = tempfile::tempfile_in(release)?;
+        let (mut uki, size) = open(&release.join(file::UKI))?;
+        let volume = fat::Volume {
+            id: identity::volume_id(&lock, "esp"),
+            label: *b"ESP        ",
+        };
+        fat::write_esp(&mut uki, size, volume, &mut esp)?;
+        esp.rewind()?;
+        let esp_size = esp.metadata()?.len();
+        let (mut root, root_size) = open(&release.join(file::ROOT))?;
+        let (mut verity, verity_size) = open(&release.join(file::VERITY))?;
+        let (first, second) = halves(root_hash);
+        let mut partitions = [
+            partition(Kind::Esp, identity::uuid(&lock, "esp"), "esp", esp_size, &mut esp),
+            partition(Kind::Root, first, "root", root_size, &mut root),
+            partition(Kind::RootVerity, second, "root-verity", verity_size, &mut verity),
+        ];
+        let mut disk = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(release.join(file::DISK))?;
+        gpt::write_disk(identity::uuid(&lock, file::DISK), &mut partitions, &mut disk)
+    }
+
+    fn take_firmware(&self, name: &str, firmware: &Firmware, release: &Path) -> Result<FirmwareFile> {
+        let mut packages = self
+            .lock
+            .packages(Tree::Firmware)
+            .filter(|package| package.name == firmware.package);
+        let missing = || {
+            Exit::LockMismatch.because(
+                format!(
+                    "recipe.lock has no package {} for the firmware {name}",
+                    firmware.package
+                ),
+                "write it anew: begat lock RECIPE",
+            )
+        };
+        let package: &Package = packages.next().ok_or_else(missing)?;
+        let file = format!("OVMF-{name}.fd");
+        let bytes = deb::extract_file(&self.store.bytes(&package.sha256, package.size)?, &firmware.file)?;
+        fs::write(release.join(&file), bytes)?;
+        Ok(FirmwareFile {
+            file,
+            package: package.name.clone(),
+            supports: firmware.supports.clone(),
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<(File, u64)> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+fn halves(root_hash: &Sha256) -> (uuid::Uuid, uuid::Uuid) {
+    let (first, second) = root_hash.bytes().split_at(16);
+    let uuid = |half: &[u8]| uuid::Uuid::from_slice(half).expect("half of 32 bytes is 16");
+    (uuid(first), uuid(second))
+}
+
+fn partition<'a>(kind: Kind, guid: uuid::Uuid, name: &'a str, size: u64, content: &'a mut dyn Read) -> Partition<'a> {
+    Partition {
+        kind,
+        guid,
+        name,
+        size,
+        content,
+    }
+}

@@ -1,0 +1,36 @@
+//! Lock in, inputs out: every byte that a tree needs is in the store.
+
+use anyhow::Result;
+
+use crate::model::lock::{Lock, Package, Tree};
+use crate::stage::say;
+use crate::world::net::{Net, Wanted};
+use crate::world::store::Store;
+use crate::world::tree::{self, ToolTree};
+
+/// What a build needs; the programs that boot are fetched when something is booted.
+const FOR_A_BUILD: [Tree; 5] = [Tree::Firmware, Tree::Initrd, Tree::Kernel, Tree::Root, Tree::Tools];
+
+/// Brings what a build needs into the store.
+///
+/// # Errors
+/// A package that no mirror gives as the lock names it.
+pub fn fetch(lock: &Lock, net: &Net) -> Result<()> {
+    let needed = |package: &&Package| FOR_A_BUILD.iter().any(|tree| package.why.contains_key(tree));
+    fetch_all(lock.package.iter().filter(needed), net)
+}
+
+/// Returns the unpacked programs of `tree`, fetched where they are missing.
+///
+/// # Errors
+/// As [`fetch`], and a store that cannot be written.
+pub fn tool_tree(lock: &Lock, tree: Tree, net: &Net, store: &Store) -> Result<ToolTree> {
+    fetch_all(lock.packages(tree), net)?;
+    tree::tool_tree(store, &lock.packages(tree).collect::<Vec<_>>())
+}
+
+fn fetch_all<'a>(packages: impl Iterator<Item = &'a Package>, net: &Net) -> Result<()> {
+    let wanted: Vec<Wanted> = packages.map(Wanted::from).collect();
+    say("fetch", &format!("{} packages", wanted.len()));
+    net.fetch(&wanted)
+}

@@ -1,0 +1,286 @@
+//! Inside the tool tree: locked packages in; root image, initrd and kernel out.
+//!
+//! mkosi makes the two trees, side by side; what is measured is made here from them. Folders: `/run/store` and
+//! `/run/recipe` are the host's, read-only; `/run/out` takes the results; `/work` is ours.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use measure::Sha256;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::debian::deb::{self, Part};
+use crate::debian::repository;
+use crate::image::cpio;
+use crate::mend::{Exit, OrMend as _};
+use crate::model::lock::Package;
+use crate::stage::{modules, say};
+use crate::world::program::{Program, of_the_tree};
+use crate::world::store::Store;
+use crate::world::{tidy, unpack};
+
+/// What a guest is made of.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Guest {
+    /// The only clock.
+    pub epoch: Timestamp,
+    /// What mkosi derives its identifiers from.
+    pub seed: Uuid,
+    pub root: Image,
+    /// The identifier of the root file system, by which the initrd finds it.
+    pub root_uuid: Uuid,
+    pub initrd: Image,
+    /// Kernel modules of the initrd, by name.
+    pub modules: Vec<String>,
+    pub kernel: Vec<Deb>,
+}
+
+/// A tree that mkosi makes.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Image {
+    pub suite: String,
+    /// What is asked for.
+    pub packages: Vec<String>,
+    /// What may be installed: exactly the locked packages.
+    pub debs: Vec<Deb>,
+}
+
+/// A package in the store.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Deb {
+    pub file: String,
+    pub sha256: Sha256,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+impl From<&Package> for Deb {
+    fn from(package: &Package) -> Self {
+        Self {
+            file: package.file_name().into(),
+            sha256: package.sha256,
+            size: package.size,
+        }
+    }
+}
+
+/// Files that [`Guest::make`] leaves in the output folder.
+pub mod output {
+    pub const INITRD: &str = "initrd.cpio.zst";
+    pub const INITRD_STATUS: &str = "initrd.status";
+    pub const KERNEL: &str = "vmlinuz";
+    pub const OS_RELEASE: &str = "os-release";
+    pub const ROOT: &str = "rootfs.erofs";
+    pub const ROOT_STATUS: &str = "root.status";
+    /// The kernel's release, as `uname -r` says it.
+    pub const UNAME: &str = "uname";
+}
+
+/// Where the host's folders appear.
+pub mod inside {
+    pub const OUT: &str = "/run/out";
+    pub const RECIPE: &str = "/run/recipe";
+    pub const STORE: &str = "/run/store";
+}
+
+const MKOSI: Program = of_the_tree("mkosi");
+const MKFS_EROFS: Program = of_the_tree("mkfs.erofs");
+const DEPMOD: Program = of_the_tree("depmod");
+const ZSTD: Program = of_the_tree("zstd");
+
+/// LZ4 needs next to no time to read and no dictionary; 64 KiB clusters keep random reads cheap.
+const COMPRESSION: [&str; 2] = ["-zlz4hc,9", "-C65536"];
+
+impl Guest {
+    /// Makes the root image, the initrd and the kernel and leaves them in the output folder.
+    ///
+    /// # Errors
+    /// A package that is not what the lock names, a program of the tree that fails, a kernel without a wanted module.
+    pub fn make(&self) -> Result<()> {
+        let work = Path::new("/work");
+        tidy::clear(work)?; // a killed run may have left things here
+        let made = self.make_in(work, Path::new(inside::OUT));
+        let cleared = tidy::clear(work);
+        made.and(cleared)
+    }
+
+    fn make_in(&self, work: &Path, out: &Path) -> Result<()> {
+        let store = Store::open(inside::STORE)?;
+        tidy::copy_recipe(Path::new(inside::RECIPE), &work.join("recipe"))?;
+        let (root, initrd) = (work.join("built/root"), work.join("built/initrd"));
+        say("assemble", "root tree and initrd tree, with mkosi");
+        let release = thread::scope(|threads| {
+            let root = threads.spawn(|| self.run_mkosi(work, &store, "root", "", &self.root));
+            let initrd = threads.spawn(|| self.run_mkosi(work, &store, "initrd", "initrd", &self.initrd));
+            let release = unpack_kernel(&store, &self.kernel, &work.join("kernel"), out);
+            joined(root).and(joined(initrd)).and(release)
+        })?;
+        self.add_modules(work, &release)?;
+        fs::write(out.join(output::UNAME), &release)?;
+        for (tree, status) in [(&root, output::ROOT_STATUS), (&initrd, output::INITRD_STATUS)] {
+            copy(&tree.join("var/lib/dpkg/status"), &out.join(status))?;
+        }
+        copy(&root.join("usr/lib/os-release"), &out.join(output::OS_RELEASE))?;
+        tidy::normalise(&root, self.epoch)?;
+        tidy::normalise(&initrd, self.epoch)?;
+        say("assemble", "root image and initrd");
+        thread::scope(|threads| {
+            let image = threads.spawn(|| self.write_erofs(&root, &out.join(output::ROOT)));
+            self.write_initrd(&initrd, &out.join(output::INITRD)).and(joined(image))
+        })
+    }
+
+    /// Runs mkosi on the configuration in `folder` of the recipe, against a repository of exactly the locked packages.
+    fn run_mkosi(&self, work: &Path, store: &Store, name: &str, folder: &str, image: &Image) -> Result<()> {
+        let repository = work.join("repository").join(name);
+        write_repository(store, image, &repository)?;
+        let place = |what: &str| format!("{}/{what}", work.display());
+        let settings = [
+            ("directory", place(&format!("recipe/{folder}"))),
+            ("distribution", "debian".into()),
+            ("release", image.suite.clone()),
+            ("architecture", "x86-64".into()),
+            ("local-mirror", format!("file://{}", repository.display())),
+            ("repository-key-check", "no".into()), // each package was checked against the lock
+            ("format", "directory".into()),
+            ("output-directory", place("built")),
+            ("output", name.into()),
+            ("workspace-directory", place("mkosi")),
+            ("package-cache-dir", place(&format!("cache/{name}"))),
+            ("source-date-epoch", self.epoch.as_second().to_string()),
+            ("seed", self.seed.to_string()),
+            ("bootable", "no".into()),
+            ("with-recommends", "no".into()),
+            ("incremental", "no".into()),
+        ];
+        for folder in ["built", "mkosi", &format!("cache/{name}")] {
+            fs::create_dir_all(work.join(folder))?;
+        }
+        let settings = settings.iter().map(|(name, value)| format!("--{name}={value}"));
+        let packages = image.packages.iter().map(|package| format!("--package={package}"));
+        let verb = std::iter::once("build".to_owned());
+        MKOSI
+            .run(settings.chain(packages).chain(verb))
+            .with_context(|| format!("cannot make the {name} tree"))
+            .map(drop)
+    }
+
+    /// Puts the kernel's modules into the root tree, and those that the recipe names into the initrd's.
+    fn add_modules(&self, work: &Path, release: &str) -> Result<()> {
+        let (root, initrd) = (work.join("built/root"), work.join("built/initrd"));
+        let folder = format!("usr/lib/modules/{release}");
+        fs::create_dir_all(root.join("usr/lib/modules"))?;
+        let modules = work.join("kernel/usr/lib/modules").join(release);
+        fs::rename(&modules, root.join(&folder)).context("cannot move the kernel's modules")?;
+        run_depmod(&root, release)?;
+        modules::copy_closure(&root.join(&folder), &initrd.join(&folder), &self.modules)?;
+        run_depmod(&initrd, release)
+    }
+
+    fn write_erofs(&self, tree: &Path, image: &Path) -> Result<()> {
+        let fixed = [
+            "--quiet".into(),
+            "--mkfs-time".into(),
+            format!("-T{}", self.epoch.as_second()),
+            format!("-U{}", self.root_uuid),
+        ];
+        let arguments = fixed.into_iter().chain(COMPRESSION.map(String::from));
+        MKFS_EROFS
+            .run(arguments.chain([image.display().to_string(), tree.display().to_string()]))
+            .map(drop)
+    }
+
+    fn write_initrd(&self, tree: &Path, file: &Path) -> Result<()> {
+        // Any number of threads above none gives zstd's same output.
+        let arguments = ["-q", "-T0", "-9", "-f", "-o"].map(String::from);
+        let mut zstd = ZSTD.start(arguments.into_iter().chain([file.display().to_string()]))?;
+        let pipe = zstd.stdin.take().expect("its standard input is a pipe");
+        let epoch = u64::try_from(self.epoch.as_second()).context("the epoch is before 1970")?;
+        let written = cpio::Archive::new(BufWriter::with_capacity(1 << 20, pipe), epoch)
+            .and_then(|archive| tidy::archive(tree, archive));
+        let status = zstd.wait().context("cannot wait for zstd")?;
+        written?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Exit::Outside.because(format!("zstd ended with {status}"), "see whether the disk is full"))
+    }
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+fn run_depmod(tree: &Path, release: &str) -> Result<()> {
+    DEPMOD.run([Path::new("-b"), tree, Path::new(release)]).map(drop)
+}
+
+/// Writes a package repository of exactly the given packages, each checked against its digest on the way.
+fn write_repository(store: &Store, image: &Image, folder: &Path) -> Result<()> {
+    let pool = folder.join("pool");
+    fs::create_dir_all(&pool)?;
+    let entries = image.debs.iter().map(|deb| {
+        let file = pool.join(&deb.file);
+        store.copy_checked(&deb.sha256, &file)?;
+        let control = deb::control(File::open(&file)?).with_context(|| format!("cannot read {}", deb.file))?;
+        Ok(repository::entry(
+            &control,
+            &format!("pool/{}", deb.file),
+            deb.size,
+            &deb.sha256,
+        ))
+    });
+    let packages: String = entries.collect::<Result<_>>()?;
+    let suite = folder.join("dists").join(&image.suite);
+    fs::create_dir_all(suite.join("main/binary-amd64"))?;
+    fs::write(suite.join("main/binary-amd64/Packages"), &packages)?;
+    fs::write(suite.join("Release"), repository::release(&image.suite, &packages)).context("cannot write Release")
+}
+
+/// Takes the kernel image and the modules out of the kernel's packages; returns the kernel's release.
+fn unpack_kernel(store: &Store, debs: &[Deb], folder: &Path, out: &Path) -> Result<String> {
+    fs::create_dir_all(folder)?;
+    for deb in debs {
+        let package = deb::part(store.checked(&deb.sha256, deb.size)?, Part::Data);
+        package
+            .and_then(|mut files| unpack::unpack(&mut files, folder))
+            .with_context(|| format!("cannot unpack {}", deb.file))?;
+    }
+    let image = only_one(&folder.join("boot"), "vmlinuz-")?;
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    let release = name.trim_start_matches("vmlinuz-").to_owned();
+    copy(&image, &out.join(output::KERNEL))?;
+    Ok(release)
+}
+
+fn only_one(folder: &Path, prefix: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder).or_mend(
+        Exit::Usage,
+        "the kernel's packages have no /boot",
+        "name a package with a kernel image",
+    )?;
+    let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut found = names.filter(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    });
+    match (found.next(), found.next()) {
+        (Some(path), None) => Ok(path),
+        (None, _) => Err(Exit::Usage.because("the kernel's packages have no kernel image", "name one that has")),
+        (Some(_), Some(_)) => Err(Exit::Usage.because(
+            "the kernel's packages have several kernel images",
+            "name a package with one",
+        )),
+    }
+}

@@ -1,0 +1,87 @@
+//! The lock of a recipe: kept, renewed or refused.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::mend::Exit;
+use crate::model::Lock;
+use crate::model::lock::Tree;
+use crate::model::recipe::Firmware;
+use crate::stage::parse::{LOCK, Project};
+use crate::stage::resolve::{Wanted, resolve};
+use crate::stage::say;
+use crate::world::clock;
+use crate::world::net::Net;
+
+/// Returns the recipe's lock; where there is none, or an older recipe's, writes a new one unless `locked`.
+///
+/// # Errors
+/// As [`renew`]; with `locked`, a lock that is missing or not this recipe's.
+pub fn keep(project: &Project, net: &Net, locked: bool) -> Result<Lock> {
+    let problem = match read(project)? {
+        Some(lock) if lock.recipe == project.digest => return Ok(lock),
+        Some(lock) => format!(
+            "recipe.lock is of the recipe {:.16}…, this is {:.16}…",
+            lock.recipe, project.digest
+        ),
+        None => "there is no recipe.lock".to_owned(),
+    };
+    if locked {
+        return Err(Exit::LockMismatch.because(problem, "write it: begat lock RECIPE, or leave --locked out"));
+    }
+    say("lock", &problem);
+    renew(project, net)
+}
+
+/// Resolves the recipe as the archives are now, and writes its lock.
+///
+/// # Errors
+/// As [`resolve`], and a lock that cannot be written.
+pub fn renew(project: &Project, net: &Net) -> Result<Lock> {
+    say("lock", "signed metadata and dependencies");
+    let previous = read(project)?;
+    let firmware: Vec<Firmware> = project.firmware.iter().map(|(_, firmware)| firmware.clone()).collect();
+    let wanted = Wanted {
+        recipe: &project.recipe,
+        digest: project.digest,
+        sources: project.sources.clone(),
+        firmware: &firmware,
+        kernel: &project.kernel,
+        keyrings: &project.keyrings,
+    };
+    let lock = resolve(&wanted, previous.as_ref(), clock::now(), net)?;
+    write(project, &lock)?;
+    let count = |tree| lock.packages(tree).count();
+    let (root, initrd, tools) = (count(Tree::Root), count(Tree::Initrd), count(Tree::Tools));
+    say(
+        "lock",
+        &format!("{root} packages for the root, {initrd} for the initrd, {tools} tools"),
+    );
+    Ok(lock)
+}
+
+fn place(project: &Project) -> PathBuf {
+    project.folder.join(LOCK)
+}
+
+fn read(project: &Project) -> Result<Option<Lock>> {
+    match fs::read_to_string(place(project)) {
+        Ok(text) => Lock::parse(&text).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("cannot read recipe.lock"),
+    }
+}
+
+/// The old lock or the new one, whatever happens in between.
+fn write(project: &Project, lock: &Lock) -> Result<()> {
+    let problem = || format!("cannot write {}", place(project).display());
+    let mut file = tempfile::NamedTempFile::new_in(&project.folder).with_context(problem)?;
+    file.write_all(lock.text().as_bytes())
+        .and_then(|()| file.as_file().sync_all())
+        .with_context(problem)?;
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.persist(place(project)).map(drop).with_context(problem)
+}

@@ -1,0 +1,92 @@
+//! The environment of this process: read here, once, and nowhere else.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What begat takes from the environment: where to cache, and which way to the network. Never what to build.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `$XDG_CACHE_HOME`, or `$HOME/.cache`.
+    pub cache: Option<PathBuf>,
+    pub proxies: Proxies,
+}
+
+/// The HTTP proxies of this host.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// For `http://` addresses.
+    pub http: Option<String>,
+    /// For `https://` addresses.
+    pub https: Option<String>,
+    /// Hosts that are reached directly: names, suffixes, or `*`.
+    pub none: Vec<String>,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    pub fn of_this_process() -> Self {
+        let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || absolute("HOME").map(|home| home.join(".cache"));
+        let none = either("no_proxy", "NO_PROXY").unwrap_or_default();
+        Self {
+            cache: absolute("XDG_CACHE_HOME").or_else(home),
+            proxies: Proxies {
+                // Upper case would let a web server's clients choose it, were begat run by CGI: curl has the same rule.
+                http: text("http_proxy"),
+                https: either("https_proxy", "HTTPS_PROXY"),
+                none: none.split(',').map(|host| host.trim().to_owned()).collect(),
+            },
+        }
+    }
+}
+
+impl Proxies {
+    /// Returns the proxy to ask for an address of this `scheme` and `host`; none where it is reached directly.
+    pub fn to(&self, scheme: &str, host: &str) -> Option<&str> {
+        let proxy = if scheme == "https" { &self.https } else { &self.http };
+        let direct = self.none.iter().any(|entry| reached_directly(host, entry));
+        proxy.as_deref().filter(|_| !direct)
+    }
+}
+
+fn reached_directly(host: &str, entry: &str) -> bool {
+    let name = entry.trim_start_matches('*').trim_start_matches('.');
+    match host.strip_suffix(name) {
+        _ if name.is_empty() => entry.starts_with('*'),
+        Some(rest) => rest.is_empty() || rest.ends_with('.'),
+        None => false,
+    }
+}
+
+fn either(first: &str, second: &str) -> Option<String> {
+    text(first).or_else(|| text(second))
+}
+
+fn text(name: &str) -> Option<String> {
+    variable(name).and_then(|value| value.into_string().ok())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_names_hosts_suffixes_or_all() {
+        let to = |none: &str, host| {
+            let none = vec![none.to_owned()];
+            let http = Some("http://proxy:3128".to_owned());
+            let https = None;
+            Proxies { http, https, none }.to("http", host).is_none()
+        };
+        assert!(to("example.org", "example.org"));
+        assert!(to(".example.org", "deb.example.org"));
+        assert!(to("*", "anything"));
+        assert!(!to("example.org", "badexample.org"));
+        assert!(!to("", "example.org"));
+    }
+}

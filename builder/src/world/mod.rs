@@ -1,0 +1,22 @@
+//! The only effects: programs, namespaces, the network, the store, the clock, the environment.
+
+pub mod clock;
+pub mod environment;
+mod http;
+pub mod mirror;
+pub mod net;
+mod parallel;
+mod partial;
+pub mod program;
+mod progress;
+pub mod sandbox;
+pub mod store;
+pub mod tidy;
+pub mod tree;
+pub mod unpack;
+pub mod workspace;
+
+pub use environment::Environment;
+pub use mirror::Mirrors;
+pub use net::Net;
+pub use store::Store;

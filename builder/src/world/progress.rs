@@ -1,0 +1,52 @@
+//! What a download shows on stderr: bars on a terminal, one line at the end.
+
+use std::time::Instant;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+/// The progress of one list of downloads.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    start: Instant,
+    files: usize,
+}
+
+impl Progress {
+    pub(super) fn new(files: usize, bytes: u64) -> Self {
+        const TEMPLATE: &str = "fetch {bar:32} {bytes}/{total_bytes} {binary_bytes_per_sec} {wide_msg}";
+        let style = ProgressStyle::with_template(TEMPLATE).expect("the template names known keys");
+        let bar = ProgressBar::new(bytes).with_style(style); // hidden by itself where stderr is no terminal
+        Self {
+            bar,
+            start: Instant::now(),
+            files,
+        }
+    }
+
+    /// Says what is being fetched now.
+    pub(super) fn name(&self, path: &str) {
+        self.bar.set_message(path.rsplit('/').next().unwrap_or(path).to_owned());
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    /// Takes back bytes that were thrown away.
+    pub(super) fn take_back(&self, bytes: u64) {
+        self.bar.dec(bytes);
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Says in one line what was fetched.
+    pub(super) fn report(&self) {
+        let (files, bytes) = (self.files, HumanBytes(self.bar.position()));
+        let seconds = self.start.elapsed().as_secs_f64();
+        let noun = if files == 1 { "file" } else { "files" };
+        eprintln!("fetched {files} {noun}, {bytes} in {seconds:.1} s");
+    }
+}

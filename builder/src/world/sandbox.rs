@@ -1,0 +1,392 @@
+//! Namespaces: a tool tree as the root folder, users of its own, no network, and nothing of the host besides.
+//!
+//! Two processes stand between us and a program of the tree, both this very program started again. The first unshares
+//! and waits until we have mapped its users; the second is the init of the new process namespace, mounts, leaves the
+//! host's root behind and does the [`Work`]. When one of the three dies, the kernel kills those behind it.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{Gid, Uid, chdir, pivot_root, setgid, setgroups, sethostname, setuid};
+use serde::{Deserialize, Serialize};
+
+use crate::mend::{Exit, OrMend as _, Told};
+use crate::world::program::{self, Program};
+
+/// A sandbox: what a tool tree and the work done in it get to see.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Sandbox {
+    /// The tool tree: the root folder inside, read-only.
+    pub tree: PathBuf,
+    /// A folder of the host for `/work`; `None` is memory, which vanishes with the sandbox.
+    pub workspace: Option<PathBuf>,
+    /// Folders and files of the host that appear inside.
+    pub binds: Vec<Bind>,
+    pub owners: Owners,
+}
+
+/// A folder or a file of the host that appears inside.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Bind {
+    pub host: PathBuf,
+    /// Absolute path inside: a folder or file that the tree has, or one below `/dev` or `/run`.
+    pub inside: PathBuf,
+    pub writable: bool,
+}
+
+/// Which users and groups exist inside.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Owners {
+    /// 0 to 65535: what an image needs that has files of several owners.
+    Range,
+    /// Only 0, which is whoever runs us.
+    Single,
+}
+
+/// How many users and groups an image has.
+const RANGE: u32 = 65536;
+
+/// Devices that programs expect; none of them tells anything of the machine.
+const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
+
+const NEWUIDMAP: Program = Program {
+    name: "newuidmap",
+    mend: "apt install uidmap",
+};
+const NEWGIDMAP: Program = Program {
+    name: "newgidmap",
+    mend: "apt install uidmap",
+};
+
+const NO_NAMESPACES: &str = "run where user namespaces are allowed: sysctl user.max_user_namespaces, \
+    kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns; in a container, a seccomp \
+    profile that lets unshare and mount through";
+
+impl Sandbox {
+    /// Does `work` inside and waits for its end. What it prints goes where ours goes.
+    ///
+    /// # Errors
+    /// Namespaces or a range of users are not to be had here, with the mend; or the work failed, which it has told.
+    pub fn run(&self, work: &impl Serialize) -> Result<()> {
+        let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+        let mut child = program::ourselves(["inside", "first"])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .or_mend(
+                Exit::Unsupported,
+                "cannot start begat again through /proc/self/exe",
+                "mount /proc",
+            )?;
+        let status = self.hand_over(&child, ours, work).and_then(|()| Ok(child.wait()?));
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(told(status)),
+            Err(error) => {
+                stop(&mut child);
+                Err(error)
+            }
+        }
+    }
+
+    fn hand_over(&self, child: &Child, mut line: UnixStream, work: &impl Serialize) -> Result<()> {
+        let mut unshared = [0];
+        if line.read_exact(&mut unshared).is_err() {
+            return Ok(()); // it could not, and has told why
+        }
+        map_owners(child.id(), self.owners)?;
+        let mut message = vec![b'm'];
+        serde_json::to_writer(&mut message, &(self, work)).context("cannot write the work down")?;
+        line.write_all(&message).context("the sandbox went away")
+    }
+}
+
+fn told(status: ExitStatus) -> anyhow::Error {
+    match status.code().and_then(Exit::from_code) {
+        Some(exit) => Told(exit).into(),
+        None => Exit::Outside.because(
+            format!("the sandbox ended with {status}"),
+            "see whether the machine ran out of memory",
+        ),
+    }
+}
+
+fn stop(child: &mut Child) {
+    let _ = child.kill(); // gone already is as good
+    let _ = child.wait();
+}
+
+/// Gives the process its users. Only its parent may: the kernel believes root, or newuidmap and its table.
+fn map_owners(process: u32, owners: Owners) -> Result<()> {
+    let (user, group) = (Uid::effective(), Gid::effective());
+    let write = |file: &str, text: String| {
+        let path = format!("/proc/{process}/{file}");
+        fs::write(&path, text).or_mend(Exit::Unsupported, format!("cannot write {path}"), NO_NAMESPACES)
+    };
+    match owners {
+        Owners::Single => {
+            write("setgroups", "deny".into())?;
+            write("gid_map", format!("0 {group} 1"))?;
+            write("uid_map", format!("0 {user} 1"))
+        }
+        Owners::Range if user.is_root() => {
+            write("gid_map", format!("0 0 {RANGE}"))?;
+            write("uid_map", format!("0 0 {RANGE}"))
+        }
+        Owners::Range => {
+            let range = SubordinateRange::of("/etc/subuid", user)?;
+            NEWUIDMAP.run(range.arguments(process, user.as_raw()))?;
+            let range = SubordinateRange::of("/etc/subgid", user)?;
+            NEWGIDMAP.run(range.arguments(process, group.as_raw())).map(drop)
+        }
+    }
+}
+
+/// A range of users that belongs to an ordinary user: a line of `/etc/subuid`, subuid(5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SubordinateRange {
+    first: u32,
+}
+
+impl SubordinateRange {
+    /// Returns the range that `table` (`/etc/subuid` or `/etc/subgid`) gives to the user.
+    ///
+    /// # Errors
+    /// There is none of 65535: without one, files of other owners than root would change hands in the image.
+    pub fn of(table: &str, user: Uid) -> Result<Self> {
+        let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
+        let text = fs::read_to_string(table).unwrap_or_default();
+        let who = name.unwrap_or_else(|| user.to_string());
+        Self::find(&text, &[&who, &user.to_string()]).ok_or_else(|| {
+            let problem = format!(
+                "{table} gives the user {who} no range of {} ids, so files of the image would change owner",
+                RANGE - 1
+            );
+            Exit::Unsupported.because(
+                problem,
+                format!("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who}"),
+            )
+        })
+    }
+
+    fn find(table: &str, names: &[&str]) -> Option<Self> {
+        table.lines().find_map(|line| {
+            let (name, range) = line.split_once(':')?;
+            let (first, count) = range.split_once(':')?;
+            let (first, count) = (first.parse().ok()?, count.trim().parse::<u32>().ok()?);
+            (names.contains(&name) && count >= RANGE - 1).then_some(Self { first })
+        })
+    }
+
+    fn arguments(self, process: u32, own: u32) -> Vec<String> {
+        let map = [process, 0, own, 1, 1, self.first, RANGE - 1];
+        map.iter().map(u32::to_string).collect()
+    }
+}
+
+/// The first process: unshares, waits for its users, and starts the second one in the new process namespace.
+///
+/// # Errors
+/// Namespaces are not to be had here.
+pub fn first() -> Result<()> {
+    die_with_parent()?;
+    let flags = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWPID;
+    unshare(flags).or_mend(Exit::Unsupported, "cannot make namespaces", NO_NAMESPACES)?;
+    let mut line = line()?;
+    line.write_all(b"u")?;
+    let mut mapped = [0];
+    if line.read_exact(&mut mapped).is_err() {
+        return Err(Told(Exit::Unsupported).into()); // whoever was to map our users has told why not
+    }
+    become_root()?;
+    die_with_parent()?; // the kernel forgets it where credentials change
+    let status = program::ourselves(["inside", "second"])
+        .status()
+        .context("cannot start the init of the sandbox")?;
+    if status.success() { Ok(()) } else { Err(told(status)) }
+}
+
+/// The second process: mounts, leaves the host behind and returns what is to be done.
+///
+/// # Errors
+/// The host's kernel or its rules do not let us mount.
+pub fn second<Work: for<'de> Deserialize<'de>>() -> Result<Work> {
+    die_with_parent()?;
+    umask(Mode::from_bits_truncate(0o022));
+    let mut message = Vec::new();
+    line()?.read_to_end(&mut message)?;
+    let (sandbox, work): (Sandbox, Work) = serde_json::from_slice(&message).context("the work is cut short")?;
+    sandbox
+        .enter()
+        .or_mend(Exit::Unsupported, "cannot enter the tool tree", NO_NAMESPACES)?;
+    Ok(work)
+}
+
+fn die_with_parent() -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")?;
+    // A parent that died before that call is init's child by now, or nobody's.
+    Ok(())
+}
+
+fn become_root() -> Result<()> {
+    let _ = setgroups(&[]); // refused with a single group, which is fine: there is only one
+    setgid(Gid::from_raw(0)).context("cannot become group 0 inside")?;
+    setuid(Uid::from_raw(0)).context("cannot become user 0 inside")
+}
+
+/// Standard input as it comes: a buffered reader would take what is meant for the second process.
+fn line() -> Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+impl Sandbox {
+    fn enter(&self) -> Result<()> {
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )?;
+        let root = self.tree.as_path();
+        bind(root, root)?;
+        mount_proc(&root.join("proc"))?;
+        for folder in ["dev", "run", "sys", "tmp", "var/tmp"] {
+            mount_memory(&root.join(folder))?;
+        }
+        mount_devices(&root.join("dev"))?;
+        match &self.workspace {
+            Some(folder) => bind(folder, &root.join("work"))?,
+            None => mount_memory(&root.join("work"))?,
+        }
+        self.binds.iter().try_for_each(|wanted| wanted.mount(root))?;
+        make_read_only(root)?;
+        chdir(root)?;
+        pivot_root(".", ".")?; // the old root now lies over the new one: pivot_root(2)
+        umount2(".", MntFlags::MNT_DETACH)?;
+        chdir("/")?;
+        sethostname("localhost").context("cannot set the host name inside")
+    }
+}
+
+impl Bind {
+    fn mount(&self, root: &Path) -> Result<()> {
+        let inside = self.inside.strip_prefix("/").context("a path inside is absolute")?;
+        let target = root.join(inside);
+        if !target.exists() {
+            make_mount_point(&self.host, &target)?;
+        }
+        bind(&self.host, &target)?;
+        if self.writable { Ok(()) } else { make_read_only(&target) }
+    }
+}
+
+fn make_mount_point(host: &Path, target: &Path) -> Result<()> {
+    if host.is_dir() {
+        return fs::create_dir_all(target).with_context(|| format!("cannot make {}", target.display()));
+    }
+    File::create(target)
+        .map(drop)
+        .with_context(|| format!("cannot make {}", target.display()))
+}
+
+fn bind(from: &Path, to: &Path) -> Result<()> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(from), to, None::<&str>, flags, None::<&str>)
+        .with_context(|| format!("cannot bind {} to {}", from.display(), to.display()))
+}
+
+fn mount_memory(at: &Path) -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some("mode=0755"))
+        .with_context(|| format!("cannot mount memory at {}", at.display()))
+}
+
+/// A `proc` of our own namespace; a container that masks parts of its own refuses one, and there the host's must do.
+fn mount_proc(at: &Path) -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), at, Some("proc"), flags, None::<&str>).or_else(|_| bind(Path::new("/proc"), at))
+}
+
+fn mount_devices(dev: &Path) -> Result<()> {
+    for name in DEVICES {
+        Bind {
+            host: Path::new("/dev").join(name),
+            inside: Path::new("/").join(name),
+            writable: true,
+        }
+        .mount(dev)?;
+    }
+    for (link, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
+        std::os::unix::fs::symlink(target, dev.join(link))?;
+    }
+    fs::create_dir(dev.join("pts"))?;
+    mount_memory_for_all(&dev.join("shm"))
+}
+
+fn mount_memory_for_all(at: &Path) -> Result<()> {
+    fs::create_dir(at)?;
+    mount_memory(at)?;
+    fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).context("cannot open /dev/shm to all")
+}
+
+/// Remounts read-only. Flags that the mount was given by whoever owns it must be repeated: mount_namespaces(7).
+fn make_read_only(at: &Path) -> Result<()> {
+    let given = statvfs(at)
+        .with_context(|| format!("cannot look at {}", at.display()))?
+        .flags();
+    let locked = [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let repeated = locked
+        .iter()
+        .filter(|(set, _)| given.contains(*set))
+        .map(|(_, flag)| *flag);
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    let flags = repeated.fold(flags, |flags, flag| flags | flag);
+    mount(None::<&str>, at, None::<&str>, flags, None::<&str>)
+        .with_context(|| format!("cannot make {} read-only", at.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_range_of_users_is_none() {
+        let table = "alice:100000:65536\nbob:165536:1000\n1002:300000:65535\n";
+        assert_eq!(
+            SubordinateRange::find(table, &["alice", "1000"]),
+            Some(SubordinateRange { first: 100_000 })
+        );
+        assert_eq!(SubordinateRange::find(table, &["bob", "1001"]), None);
+        assert_eq!(
+            SubordinateRange::find(table, &["carol", "1002"]),
+            Some(SubordinateRange { first: 300_000 })
+        );
+    }
+}

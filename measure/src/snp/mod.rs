@@ -1,0 +1,149 @@
+//! AMD SEV-SNP: the launch digest.
+
+mod cpu;
+mod features;
+mod kernel_hashes;
+mod launch;
+mod vmsa;
+
+use core::iter::{once, repeat_n};
+use core::num::NonZeroU32;
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use zerocopy::IntoBytes as _;
+
+pub use cpu::{CpuSignature, NotACpu};
+pub use features::{GuestFeatures, NotFeatures};
+pub use kernel_hashes::KernelHashes;
+pub use launch::{Contents, LaunchStep, launch_digest};
+
+use crate::Sha384;
+use crate::ovmf::{Ovmf, OvmfError, SevSection, SevSectionKind};
+
+/// The VMM that starts the guest, with what only guests of this VMM measure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Vmm {
+    /// QEMU with KVM, which hands every vCPU the signature of its CPU model.
+    Qemu { cpu: CpuSignature },
+    /// AWS EC2.
+    Ec2,
+    /// Google Compute Engine.
+    Gce,
+}
+
+/// What is measured of a launch whatever its number of vCPUs; from it, the digest of any number follows at once.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreVmsa {
+    /// Launch digest before the first VMSA.
+    pub digest: Sha384,
+    /// SHA-384 of the VMSA page of the first vCPU.
+    pub bsp: Sha384,
+    /// SHA-384 of the VMSA page of every other vCPU.
+    pub ap: Sha384,
+}
+
+impl PreVmsa {
+    /// Returns the launch digest of a guest with this many vCPUs: `MEASUREMENT` in its attestation reports.
+    ///
+    /// Takes one hash for each vCPU: limit a number that comes from outside (KVM has 4096 vCPUs at most).
+    pub fn for_vcpus(&self, vcpus: NonZeroU32) -> Sha384 {
+        let aps = repeat_n(self.ap, vcpus.get() as usize - 1);
+        let steps = once(self.bsp).chain(aps).map(|digest| LaunchStep::Vmsa { digest });
+        steps.fold(self.digest, |digest, step| step.extend(digest))
+    }
+}
+
+/// Returns what `vmm` measures when it starts `image`, and the given kernel directly with it, whatever the number of
+/// vCPUs.
+///
+/// # Errors
+///
+/// The image is no firmware for SEV-SNP, or has no place for the kernel's hashes.
+pub fn pre_vmsa(
+    image: &Ovmf,
+    kernel: Option<&KernelHashes>,
+    vmm: Vmm,
+    features: GuestFeatures,
+) -> Result<PreVmsa, SnpError> {
+    let ap = image.sev_es_reset_address()?;
+    let vmsa = |start| Sha384::of(vmsa::Vmsa::new(vmm, start, features).as_bytes());
+    Ok(PreVmsa {
+        digest: launch_digest(&launch_steps(image, kernel, vmm)?),
+        bsp: vmsa(vmsa::RESET_VECTOR),
+        ap: vmsa(ap),
+    })
+}
+
+/// Returns everything that `vmm` measures before the vCPUs, in order: the image, then its sections.
+///
+/// # Errors
+///
+/// The image is no firmware for SEV-SNP, or has no place for the kernel's hashes.
+pub fn launch_steps<'a>(
+    image: &Ovmf<'a>,
+    kernel: Option<&KernelHashes>,
+    vmm: Vmm,
+) -> Result<Vec<LaunchStep<'a>>, SnpError> {
+    let page = kernel.map(|kernel| hashes_page(image, kernel)).transpose()?;
+    let mut sections = image.sev_sections()?;
+    if vmm == Vmm::Ec2 {
+        // a stable sort: EC2 adds the CPUID page after all others
+        sections.sort_by_key(|section| section.kind == SevSectionKind::Cpuid);
+    }
+    let image = Contents::new(image.address(), Cow::Borrowed(image.bytes())).expect("an image is whole pages");
+    let sections = sections
+        .into_iter()
+        .map(|section| section_step(section, page.as_ref(), vmm));
+    Ok(once(LaunchStep::Normal(image)).chain(sections).collect())
+}
+
+fn section_step(section: SevSection, hashes: Option<&Contents<'static>>, vmm: Vmm) -> LaunchStep<'static> {
+    let pages = section.pages;
+    match (section.kind, hashes) {
+        (SevSectionKind::SecMem, _) if vmm == Vmm::Gce => LaunchStep::Unmeasured { pages },
+        (SevSectionKind::SecMem | SevSectionKind::SvsmCaa, _) => LaunchStep::Zero { pages },
+        (SevSectionKind::Secrets, _) => LaunchStep::Secrets { page: pages.start() },
+        (SevSectionKind::Cpuid, _) => LaunchStep::Cpuid { page: pages.start() },
+        (SevSectionKind::KernelHashes, Some(hashes)) => LaunchStep::Normal(hashes.clone()),
+        (SevSectionKind::KernelHashes, None) => LaunchStep::Zero { pages },
+    }
+}
+
+/// Returns the page that holds the hashes where the firmware looks for them.
+fn hashes_page(image: &Ovmf, kernel: &KernelHashes) -> Result<Contents<'static>, SnpError> {
+    let area = image.hash_table_area()?.ok_or(SnpError::NoKernelHashes)?;
+    let mut sections = image.sev_sections()?.into_iter();
+    let section = sections.find(|section| section.kind == SevSectionKind::KernelHashes);
+    let pages = section.ok_or(SnpError::NoKernelHashes)?.pages;
+    let misplaced = SnpError::MisplacedKernelHashes {
+        address: area.address,
+        size: area.size,
+        page: pages.start(),
+    };
+    let offset = u64::from(area.address)
+        .checked_sub(pages.start())
+        .ok_or(misplaced.clone())?;
+    let page = kernel.page(offset, area.size.into()).ok_or(misplaced)?;
+    Ok(Contents::new(pages.start(), Cow::Owned(page)).expect("the table is in one whole page"))
+}
+
+/// Why there is no launch digest.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SnpError {
+    #[error(transparent)]
+    Image(#[from] OvmfError),
+    #[error("the firmware has no page for the hashes of kernel, initrd and command line")]
+    NoKernelHashes,
+    #[error(
+        "the firmware looks for kernel hashes at {address:#x} ({size} bytes), expected at least 176 bytes inside the \
+         page {page:#x} that it reserves for them"
+    )]
+    MisplacedKernelHashes { address: u32, size: u32, page: u64 },
+}
+
+#[cfg(test)]
+mod tests;
