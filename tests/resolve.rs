@@ -1,5 +1,7 @@
 //! From signed metadata to a lock, and every way in which a mirror could lie about it.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod archive;
 
 use std::collections::BTreeMap;

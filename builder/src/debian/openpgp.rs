@@ -227,6 +227,8 @@ const CLOCKS_DIFFER: i64 = 24 * 60 * 60;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -255,6 +257,20 @@ mod tests {
                 later
             ));
             assert!(!key.public_subkeys.iter().any(|subkey| may_sign(key, subkey, later)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_verified_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[-\nA-z ]*") {
+            let keyring = Keyring::debian().unwrap();
+            let base64 = data_encoding::BASE64.encode(&bytes);
+            let armour = |kind: &str| format!("-----BEGIN PGP {kind}-----\n\n{base64}\n-----END PGP {kind}-----\n");
+            let message = format!("{BEGIN}\nHash: SHA512\n\n{text}\n{}", armour("SIGNATURE"));
+            prop_assert!(keyring.verify("InRelease", &bytes, Timestamp::UNIX_EPOCH).is_err());
+            prop_assert!(keyring.verify("InRelease", message.as_bytes(), Timestamp::UNIX_EPOCH).is_err());
+            let _ = Keyring::parse("keyring", &bytes);
+            let _ = Keyring::parse("keyring", armour("PUBLIC KEY BLOCK").as_bytes());
         }
     }
 }

@@ -475,72 +475,74 @@ mod tests {
         mend::report(&outcome(lines, wanted).expect_err("this cannot be installed"))
     }
 
+    /// A law, the packages of a universe, and what wanting `a` gives.
+    const CASES: [(&str, &[&str], &str); 12] = [
+        (
+            "essential packages come unasked",
+            &["a", "b; Essential: yes"],
+            "a 1: recipe, b 1: essential",
+        ),
+        (
+            "a need is followed",
+            &["a; Depends: b", "b; Pre-Depends: c", "c", "d"],
+            "a 1: recipe, b 1: needed by a, c 1: needed by b",
+        ),
+        (
+            "a cycle ends",
+            &["a; Depends: b", "b; Depends: c", "c; Depends: a"],
+            "a 1: recipe, b 1: needed by a, c 1: needed by b",
+        ),
+        ("the newest version wins", &["a 1", "a 10", "a 9"], "a 10: recipe"),
+        (
+            "the first alternative is preferred",
+            &["a; Depends: c | b", "b", "c"],
+            "a 1: recipe, c 1: needed by a",
+        ),
+        (
+            "an alternative that is there anyway suffices",
+            &["a; Depends: b | c, d", "b", "c", "d; Depends: c"],
+            "a 1: recipe, c 1: needed by a, d 1: needed by a",
+        ),
+        (
+            "an alternative that cannot be is not taken",
+            &["a; Depends: b | c", "b; Depends: nothing", "c"],
+            "a 1: recipe, c 1: needed by a",
+        ),
+        (
+            "a bound chooses the alternative",
+            &["a; Depends: b (>= 2) | c", "b", "c"],
+            "a 1: recipe, c 1: needed by a",
+        ),
+        (
+            "the preferred provider is of higher priority",
+            &["a; Depends: v", "b; Provides: v", "c; Provides: v; Priority: required"],
+            "a 1: recipe, c 1: needed by a",
+        ),
+        (
+            "a real package comes before a provider",
+            &["a; Depends: b", "aa; Provides: b", "b"],
+            "a 1: recipe, b 1: needed by a",
+        ),
+        (
+            "a version that is provided counts",
+            &[
+                "a; Depends: v (>= 2)",
+                "b; Provides: v",
+                "c; Provides: v (= 1)",
+                "d; Provides: v (= 2)",
+            ],
+            "a 1: recipe, d 1: needed by a",
+        ),
+        (
+            "qualifiers mean the one architecture",
+            &["a; Depends: b:any", "b"],
+            "a 1: recipe, b 1: needed by a",
+        ),
+    ];
+
     #[test]
     fn packages_are_chosen_with_their_reasons() {
-        let cases: [(&str, &[&str], &str); 12] = [
-            (
-                "essential packages come unasked",
-                &["a", "b; Essential: yes"],
-                "a 1: recipe, b 1: essential",
-            ),
-            (
-                "a need is followed",
-                &["a; Depends: b", "b; Pre-Depends: c", "c", "d"],
-                "a 1: recipe, b 1: needed by a, c 1: needed by b",
-            ),
-            (
-                "a cycle ends",
-                &["a; Depends: b", "b; Depends: c", "c; Depends: a"],
-                "a 1: recipe, b 1: needed by a, c 1: needed by b",
-            ),
-            ("the newest version wins", &["a 1", "a 10", "a 9"], "a 10: recipe"),
-            (
-                "the first alternative is preferred",
-                &["a; Depends: c | b", "b", "c"],
-                "a 1: recipe, c 1: needed by a",
-            ),
-            (
-                "an alternative that is there anyway suffices",
-                &["a; Depends: b | c, d", "b", "c", "d; Depends: c"],
-                "a 1: recipe, c 1: needed by a, d 1: needed by a",
-            ),
-            (
-                "an alternative that cannot be is not taken",
-                &["a; Depends: b | c", "b; Depends: nothing", "c"],
-                "a 1: recipe, c 1: needed by a",
-            ),
-            (
-                "a bound chooses the alternative",
-                &["a; Depends: b (>= 2) | c", "b", "c"],
-                "a 1: recipe, c 1: needed by a",
-            ),
-            (
-                "the preferred provider is of higher priority",
-                &["a; Depends: v", "b; Provides: v", "c; Provides: v; Priority: required"],
-                "a 1: recipe, c 1: needed by a",
-            ),
-            (
-                "a real package comes before a provider",
-                &["a; Depends: b", "aa; Provides: b", "b"],
-                "a 1: recipe, b 1: needed by a",
-            ),
-            (
-                "a version that is provided counts",
-                &[
-                    "a; Depends: v (>= 2)",
-                    "b; Provides: v",
-                    "c; Provides: v (= 1)",
-                    "d; Provides: v (= 2)",
-                ],
-                "a 1: recipe, d 1: needed by a",
-            ),
-            (
-                "qualifiers mean the one architecture",
-                &["a; Depends: b:any", "b"],
-                "a 1: recipe, b 1: needed by a",
-            ),
-        ];
-        for (law, lines, expected) in cases {
+        for (law, lines, expected) in CASES {
             assert_eq!(outcome(lines, &["a"]).unwrap(), expected, "{law}");
         }
     }
