@@ -14,6 +14,9 @@ use crate::mend::Exit;
 const CONTROL_LIMIT: u64 = 64 << 20;
 const DATA_LIMIT: u64 = 8 << 30;
 
+/// What [`extract_file`] may take into memory, in bytes: a firmware has some 16 MiB.
+const FILE_LIMIT: u64 = 1 << 30;
+
 /// What a decompressor may use, in KiB: `xz -9` needs 65 MiB.
 const XZ_MEMORY: u32 = 128 << 10;
 
@@ -94,6 +97,13 @@ fn find(deb: &[u8], wanted: &Path) -> Result<Option<Found>> {
         if kind.is_symlink() {
             let folder = wanted.parent().unwrap_or(Path::new(""));
             return Ok(Some(Found::Link(normal(&folder.join(target)))));
+        }
+        if entry.size() > FILE_LIMIT {
+            return Err(damaged(format!(
+                "its file {} has {} bytes",
+                wanted.display(),
+                entry.size()
+            )));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;

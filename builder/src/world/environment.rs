@@ -11,7 +11,7 @@ pub struct Environment {
     pub proxies: Proxies,
 }
 
-/// The HTTP proxies of this host.
+/// The HTTP proxies of this host. They must let us CONNECT to the mirrors, to those on port 80 as well.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     /// For `http://` addresses.
