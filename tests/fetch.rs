@@ -54,13 +54,17 @@ impl Fixture {
     }
 
     fn net(&self, urls: &[&str], reach: Reach) -> Net {
+        self.net_behind(Proxies::default(), urls, reach)
+    }
+
+    fn net_behind(&self, proxies: Proxies, urls: &[&str], reach: Reach) -> Net {
         let recipe = Recipe::parse(include_str!("../recipes/minimal/recipe.toml")).unwrap();
         let named: Vec<_> = urls
             .iter()
             .map(|url| format!("debian={url}").parse().unwrap())
             .collect();
         let mirrors = Mirrors::new(&recipe, &named, &[]).unwrap();
-        Net::new(self.store.clone(), mirrors, Proxies::default(), LIMITS, reach)
+        Net::new(self.store.clone(), mirrors, proxies, LIMITS, reach)
     }
 
     fn fetch(&self, mirrors: &[&Mirror]) -> Result<(), Error> {
@@ -328,6 +332,35 @@ fn offline_uses_the_store_and_folders_alone() {
     fetch(&format!("file://{}/debian", fixture.folder.path().display())).unwrap();
     fetch(&mirror.url).unwrap();
     assert!(mirror.requests().is_empty());
+}
+
+#[test]
+fn a_proxy_is_asked_to_connect() {
+    let fixture = Fixture::new();
+    let proxy = fixture.mirror(&[Answer::Whole]);
+    let proxies = Proxies {
+        http: Some(proxy.url.replace("/debian", "")),
+        ..Proxies::default()
+    };
+    let net = fixture.net_behind(proxies, &["http://mirror.invalid/debian"], Reach::Online);
+    net.fetch(&[fixture.wanted()]).unwrap();
+    let asked: Vec<_> = proxy.requests().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(asked, ["mirror.invalid:80", "/debian/pool/a/a_1+b~c_amd64.deb"]);
+}
+
+#[test]
+fn a_link_in_place_of_a_partial_file_is_not_written_through() {
+    let fixture = Fixture::new();
+    let precious = fixture.folder.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    let partial = fixture
+        .store
+        .root()
+        .join("partial")
+        .join(fixture.wanted().sha256.to_string());
+    std::os::unix::fs::symlink(&precious, partial).unwrap();
+    fixture.fails(&[&fixture.mirror(&[Answer::Whole])], Exit::Outside, "cannot write");
+    assert_eq!(fs::read_to_string(precious).unwrap(), "precious");
 }
 
 #[test]

@@ -50,15 +50,7 @@ impl Mirror {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (content, answers, log) = (content.clone(), answers.clone(), Arc::clone(&log));
-                thread::spawn(move || {
-                    let Some(request) = request(&stream) else { return };
-                    let range = request.1.clone();
-                    let mut log = log.lock().expect("nobody panics with it");
-                    let answer = answers[log.len().min(answers.len() - 1)].clone();
-                    log.push(request);
-                    drop(log);
-                    let _ = reply(stream, &answer, &content, range.as_deref()); // the client may hang up
-                });
+                thread::spawn(move || converse(stream, &content, &answers, &log));
             }
         });
         Self { url, requests }
@@ -70,15 +62,36 @@ impl Mirror {
     }
 }
 
-fn request(stream: &TcpStream) -> Option<Request> {
+/// Answers one request; before it, as a proxy does, one to be connected.
+fn converse(mut stream: TcpStream, content: &[u8], answers: &[Answer], log: &Mutex<Vec<Request>>) {
+    let Some((method, mut path, mut range)) = request(&stream) else {
+        return;
+    };
+    if method == "CONNECT" {
+        log.lock().expect("nobody panics with it").push((path, None));
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        let Some(inner) = request(&stream) else { return };
+        (_, path, range) = inner;
+    }
+    let mut log = log.lock().expect("nobody panics with it");
+    let answer = &answers[log.len().min(answers.len() - 1)];
+    log.push((path, range.clone()));
+    drop(log);
+    let _ = reply(stream, answer, content, range.as_deref()); // the client may hang up
+}
+
+/// Method, path and range.
+fn request(stream: &TcpStream) -> Option<(String, String, Option<String>)> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
+    let line = lines.next()?;
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     let range = headers.iter().find_map(|line| {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("range").then(|| value.to_owned())
     });
-    Some((path, range))
+    Some((method, path, range))
 }
 
 fn reply(mut stream: TcpStream, answer: &Answer, content: &[u8], range: Option<&str>) -> io::Result<()> {

@@ -14,6 +14,12 @@ use crate::mend::Exit;
 const CONTROL_LIMIT: u64 = 64 << 20;
 const DATA_LIMIT: u64 = 8 << 30;
 
+/// What the name of a member, or the target of a link, may have at most, in bytes: some sixteen times what Linux allows.
+const NAME_LIMIT: u64 = 64 << 10;
+
+/// What [`extract_file`] may take into memory, in bytes: a firmware has some 16 MiB.
+const FILE_LIMIT: u64 = 1 << 30;
+
 /// What a decompressor may use, in KiB: `xz -9` needs 65 MiB.
 const XZ_MEMORY: u32 = 128 << 10;
 
@@ -47,7 +53,8 @@ pub fn part<'a>(mut deb: impl Read + 'a, part: Part) -> Result<tar::Archive<Box<
         let (name, size) = member(&mut deb)?.ok_or_else(|| damaged(format!("it has no member {stem}")))?;
         if let Some(compression) = name.strip_prefix(stem) {
             let bytes = decompressed(BufReader::new(deb.take(size)), compression)?;
-            return Ok(tar::Archive::new(Box::new(Bounded { bytes, left: limit })));
+            let bytes = Bounded { bytes, left: limit };
+            return Ok(tar::Archive::new(Box::new(Screened::new(bytes))));
         }
         let padded = size + size % 2;
         let skipped = io::copy(&mut deb.by_ref().take(padded), &mut io::sink())?;
@@ -112,6 +119,13 @@ fn find(deb: &[u8], wanted: &Path) -> Result<Option<Found>> {
         if kind.is_symlink() {
             let folder = wanted.parent().unwrap_or(Path::new(""));
             return Ok(Some(Found::Link(normal(&folder.join(target)))));
+        }
+        if entry.size() > FILE_LIMIT {
+            return Err(damaged(format!(
+                "its file {} has {} bytes",
+                wanted.display(),
+                entry.size()
+            )));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
@@ -184,6 +198,77 @@ impl<R: Read> Read for Bounded<R> {
                 "it unpacks to more bytes than begat accepts",
             )
         })?;
+        Ok(count)
+    }
+}
+
+/// Looks at tar headers on their way to the `tar` crate, which reads extended headers into memory whatever their size.
+///
+/// Long names are limited. Headers of pax and sparse files are refused, as dpkg refuses them.
+struct Screened<R> {
+    bytes: R,
+    header: tar::Header,
+    /// How much of the header was handed on.
+    handed: usize,
+    /// What is left of the member's content and its padding, in bytes.
+    content: u64,
+}
+
+impl<R: Read> Screened<R> {
+    fn new(bytes: R) -> Self {
+        let header = tar::Header::new_old();
+        Self {
+            bytes,
+            handed: header.as_bytes().len(),
+            header,
+            content: 0,
+        }
+    }
+
+    /// Reads the next header; false at the end.
+    fn next(&mut self) -> io::Result<bool> {
+        let mut block = Vec::with_capacity(512);
+        self.bytes.by_ref().take(512).read_to_end(&mut block)?;
+        if block.is_empty() {
+            return Ok(false);
+        }
+        let block: [u8; 512] = block
+            .try_into()
+            .map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        *self.header.as_mut_bytes() = block;
+        self.handed = 0;
+        let size = if block == [0; 512] {
+            0
+        } else {
+            self.header.entry_size()?
+        };
+        let kind = self.header.entry_type();
+        let long_name = kind.is_gnu_longname() || kind.is_gnu_longlink();
+        let extended = kind.is_pax_local_extensions() || kind.is_pax_global_extensions() || kind.is_gnu_sparse();
+        if extended || (long_name && size > NAME_LIMIT) || size > DATA_LIMIT {
+            let problem = format!("a member {kind:?} of {size} bytes, which packages do not have");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
+        self.content = size.next_multiple_of(512);
+        Ok(true)
+    }
+}
+
+impl<R: Read> Read for Screened<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.handed == 512 && self.content == 0 && !self.next()? {
+            return Ok(0);
+        }
+        if self.handed < 512 {
+            let count = (&self.header.as_bytes()[self.handed..]).read(buffer)?;
+            self.handed += count;
+            return Ok(count);
+        }
+        let count = self.bytes.by_ref().take(self.content).read(buffer)?;
+        self.content -= count as u64;
+        if count == 0 && !buffer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(count)
     }
 }
@@ -263,6 +348,23 @@ pub(crate) mod tests {
         assert!(extract_file(&bad, "/usr/share/OVMF.fd").is_err());
         let bad = ar(&[("data.tar.rar", b"")]);
         assert!(part(&bad[..], Part::Data).is_err());
+    }
+
+    #[test]
+    fn long_names_are_read_and_endless_ones_refused() {
+        let long = "a/".repeat(200) + "file";
+        let deb = ar(&[("data.tar", &tar(&[(&long, "x"), ("b", "y")]))]);
+        assert_eq!(extract_file(&deb, &long).unwrap(), b"x");
+        assert_eq!(extract_file(&deb, "b").unwrap(), b"y");
+        for (kind, size) in [(b'L', 1 << 30), (b'K', 1 << 30), (b'x', 10), (b'g', 10), (b'S', 10)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(kind));
+            header.set_size(size);
+            header.set_cksum();
+            let deb = ar(&[("data.tar", header.as_bytes())]);
+            let error = extract_file(&deb, "b").unwrap_err();
+            assert!(format!("{error:#}").contains("which packages do not have"), "{error:#}");
+        }
     }
 
     #[test]

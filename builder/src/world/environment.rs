@@ -3,15 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What begat takes from the environment: where to cache, and which way to the network. Never what to build.
+/// What begat takes from the environment: never what to build.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `$XDG_CACHE_HOME`, or `$HOME/.cache`.
     pub cache: Option<PathBuf>,
+    /// Which way to the network.
     pub proxies: Proxies,
 }
 
-/// The HTTP proxies of this host.
+/// The HTTP proxies of this host. They must let us CONNECT to the mirrors, to those on port 80 as well.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     /// For `http://` addresses.

@@ -1,11 +1,14 @@
 //! One request to one mirror: the rest of a file, from a given byte on.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ureq::http::{Response, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy};
 
 use super::environment::Proxies;
@@ -13,12 +16,21 @@ use super::environment::Proxies;
 /// Below this rate, in bytes per second, a download is given up even though bytes still trickle in.
 const SLOWEST: u64 = 4096;
 
+/// Where distributions keep their certificate authorities: Debian, Fedora, openSUSE, Alpine.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// Asks mirrors, through the host's proxies where it has some.
 #[derive(Debug)]
 pub(super) struct Client {
     proxies: Proxies,
     stall: Duration,
-    direct: Agent,
+    /// One for each proxy that was needed, and one for none. They keep connections.
+    agents: Mutex<BTreeMap<Option<String>, Agent>>,
 }
 
 /// What a mirror sends.
@@ -45,8 +57,8 @@ pub(super) enum Refusal {
 impl Client {
     /// Returns a client that gives up after `stall` without a byte.
     pub(super) fn new(proxies: Proxies, stall: Duration) -> Self {
-        let direct = agent(stall, None);
-        Self { proxies, stall, direct }
+        let agents = Mutex::default();
+        Self { proxies, stall, agents }
     }
 
     /// Asks for the bytes of `url` from `from` on, when at most `most` are wanted.
@@ -74,22 +86,24 @@ impl Client {
 
     fn agent(&self, url: &str) -> Result<Agent> {
         let uri: Uri = url.parse()?;
-        match self
-            .proxies
-            .to(uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
-        {
-            Some(proxy) => {
-                let proxy = Proxy::new(proxy).with_context(|| format!("the proxy {proxy:?} is not usable"))?;
-                Ok(agent(self.stall, Some(proxy)))
-            }
-            None => Ok(self.direct.clone()),
+        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
+        let proxy = self.proxies.to(scheme, host).map(str::to_owned);
+        let mut agents = self.agents.lock().expect("no holder of the lock panics");
+        if let Some(agent) = agents.get(&proxy) {
+            return Ok(agent.clone());
         }
+        let unusable = || format!("the proxy {proxy:?} is not usable");
+        let through = proxy.as_deref().map(Proxy::new).transpose().with_context(unusable)?;
+        let agent = agent(self.stall, through);
+        agents.insert(proxy, agent.clone());
+        Ok(agent)
     }
 }
 
 fn agent(stall: Duration, proxy: Option<Proxy>) -> Agent {
     let config = Agent::config_builder()
         .proxy(proxy)
+        .tls_config(TlsConfig::builder().root_certs(roots()).build())
         .http_status_as_error(false)
         .user_agent(concat!("begat/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(stall))
@@ -98,6 +112,21 @@ fn agent(stall: Duration, proxy: Option<Proxy>) -> Agent {
         .timeout_per_read(Some(stall))
         .timeout_per_write(Some(stall));
     config.build().new_agent()
+}
+
+/// The authorities that this host trusts, so that those of its owner count, or Mozilla's where it names none.
+fn roots() -> RootCerts {
+    let bundle = BUNDLES.iter().find_map(|path| fs::read(path).ok()).unwrap_or_default();
+    let certificates = parse_pem(&bundle).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    if certificates.is_empty() {
+        RootCerts::WebPki
+    } else {
+        certificates.into()
+    }
 }
 
 fn answer(response: Response<Body>, from: u64) -> Result<Answer, Refusal> {

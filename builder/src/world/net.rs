@@ -52,15 +52,18 @@ pub struct Limits {
 pub enum Reach {
     /// Mirrors on this machine alone.
     Offline,
+    /// Every mirror.
     Online,
 }
 
 /// A file of an archive, by digest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wanted {
+    /// `debian`, `debian-security`, …
     pub archive: String,
     /// Path below the archive's root.
     pub path: String,
+    /// What its bytes must have.
     pub sha256: Sha256,
     /// Size in bytes.
     pub size: u64,

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use measure::Sha256;
+use rustix::fs::OFlags;
 use sha2::Digest as _;
 
 use super::Store;
@@ -100,12 +101,13 @@ impl<'a> Partial<'a> {
 
 /// The file under an exclusive lock, and whether nobody else had it.
 fn locked(path: &Path) -> io::Result<(File, bool)> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)?;
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    // Whoever can write to the store must not choose, by a link, what is truncated.
+    let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     match file.try_lock() {
         Ok(()) => Ok((file, true)),
         Err(TryLockError::WouldBlock) => file.lock().map(|()| (file, false)),

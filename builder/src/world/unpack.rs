@@ -68,7 +68,7 @@ impl Target {
         };
         match entry.header().entry_type() {
             EntryType::Directory => self.folder(&path).map(drop),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            EntryType::Regular | EntryType::Continuous => {
                 let mode = entry.header().mode()?;
                 write(self.parent(parent)?, name, mode, entry)
             }
