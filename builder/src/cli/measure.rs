@@ -71,8 +71,10 @@ struct Cpu {
     /// CPU model by family, model and stepping.
     #[arg(long, value_name = "FAMILY", requires_all = ["vcpu_model", "vcpu_stepping"])]
     vcpu_family: Option<u32>,
+    /// See --vcpu-family.
     #[arg(long, value_name = "MODEL", requires = "vcpu_family")]
     vcpu_model: Option<u32>,
+    /// See --vcpu-family.
     #[arg(long, value_name = "STEPPING", requires = "vcpu_family")]
     vcpu_stepping: Option<u32>,
 }
@@ -338,3 +340,76 @@ fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// In bytes.
 const IMAGE_LIMIT: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+    use crate::mend::{Exit, exit_code, report};
+
+    /// Runs `begat measure` with these arguments and returns how it failed.
+    fn failure(arguments: &[&str]) -> (Exit, String) {
+        let cli = Cli::try_parse_from([&["begat", "measure"], arguments].concat());
+        let error = cli.unwrap_or_else(|error| panic!("{error}")).run().unwrap_err();
+        (exit_code(&error), report(&error))
+    }
+
+    #[test]
+    fn missing_files_come_from_outside() {
+        let (exit, report) = failure(&["tdx", "--ovmf", "/nowhere/OVMF.fd"]);
+        assert_eq!(exit, Exit::Outside);
+        assert_eq!(
+            report,
+            "error: cannot open /nowhere/OVMF.fd\n  \
+             because No such file or directory (os error 2)\n\
+             mend: check the path and its permissions\n"
+        );
+    }
+
+    #[test]
+    fn files_that_are_no_firmware_are_a_question_that_cannot_be_asked() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "no firmware").unwrap();
+        let path = file.path().to_str().unwrap();
+        for arguments in [&["snp", "--vmm-type=ec2", "--vcpus=1"][..], &["tdx"]] {
+            let (exit, report) = failure(&[arguments, &["--ovmf", path]].concat());
+            assert_eq!(exit, Exit::Usage);
+            let reason = "because the image is 11 bytes long, expected a multiple of 4096 bytes, at most 4 GiB";
+            assert!(report.contains(reason), "{report}");
+        }
+    }
+
+    #[test]
+    fn qemu_needs_a_cpu_that_can_exist() {
+        let (exit, report) = failure(&["snp", "--vcpus=1", "--ovmf=/nowhere"]);
+        assert_eq!(exit, Exit::Usage);
+        assert!(
+            report.starts_with("error: QEMU measures the CPU model, which is not given\n"),
+            "{report}"
+        );
+        let fields = ["--vcpu-family=999", "--vcpu-model=0", "--vcpu-stepping=0"];
+        let (_, report) = failure(&[&["snp", "--vcpus=1", "--ovmf=/nowhere"], &fields[..]].concat());
+        assert!(
+            report.starts_with("error: no CPU has family 999, model 0 and stepping 0\n"),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn flags_that_make_no_sense_together_are_refused() {
+        for flags in [
+            &["--initrd=x"][..],
+            &["--append=x"],
+            &["--vcpus=0"],
+            &["--vcpus=4097"],
+            &["--vcpu-family=23"],
+            &["--vcpu-sig=1", "--vcpu-type=EPYC"],
+        ] {
+            let arguments = [&["begat", "measure", "snp", "--ovmf=x", "--vcpus=1"], flags].concat();
+            assert!(Cli::try_parse_from(arguments).is_err(), "{flags:?}");
+        }
+    }
+}

@@ -22,7 +22,7 @@ use crate::pages::{PAGE, Pages};
 /// Where the image ends in guest memory: it is mapped right below 4 GiB.
 const TOP: u64 = 1 << 32;
 
-/// How much guest memory the sections of one image may cover, in bytes.
+/// How much guest memory an image and its sections may cover, in bytes.
 ///
 /// The largest known images cover less than 5 MiB; the limit bounds the work that hostile ones can ask for.
 pub const MEMORY_LIMIT: u64 = 256 << 20;
