@@ -55,10 +55,11 @@ mod tests {
     use std::num::NonZeroU32;
 
     use measure::Sha256;
+    use measure::tdx::PageOrder;
     use serde_json::json;
 
     use super::*;
-    use crate::model::measurements::{Boot, FirmwareFile, PageOrder, Snp, Tdx, Vmm};
+    use crate::model::measurements::{Boot, FirmwareFile, Snp, Tdx, Vmm};
 
     fn snp(value: &str, covers: &[Part]) -> Measurement {
         Measurement::Snp(Snp {
@@ -78,7 +79,7 @@ mod tests {
         Measurement::Tdx(Tdx {
             boot: Boot::Disk,
             firmware: firmware(),
-            page_order: PageOrder::SinglePass,
+            page_order: PageOrder::Single,
             mrtd: Sha384::of(value),
             covers: [Part::Firmware].into(),
             varies_with: BTreeSet::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use anyhow::Result;
+use measure::tdx::PageOrder;
 use measure::{Sha256, Sha384};
 use serde::{Deserialize, Serialize};
 
@@ -82,16 +83,6 @@ pub enum Vmm {
     Qemu,
 }
 
-/// In which order the monitor adds and extends the pages of the firmware.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PageOrder {
-    /// Each page is added and extended before the next one: upstream QEMU.
-    SinglePass,
-    /// All pages of a section are added, then all are extended: the QEMU 8.2 of the first TDX distributions.
-    TwoPass,
-}
-
 /// A part of a release that a value can depend on.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,6 +149,14 @@ impl Measurement {
         }
     }
 
+    /// Returns what of the host the value depends on, besides what is declared of it.
+    pub fn varies_with(&self) -> &BTreeSet<HostChoice> {
+        match self {
+            Self::Snp(snp) => &snp.varies_with,
+            Self::Tdx(tdx) => &tdx.varies_with,
+        }
+    }
+
     /// Returns what will be reported.
     pub fn value(&self) -> Sha384 {
         match self {
@@ -210,7 +209,7 @@ mod tests {
 
     #[test]
     fn text_round_trips_and_says_what_a_value_covers_and_varies_with() {
-        let measurements = Measurements::new([tdx(PageOrder::TwoPass), snp(), tdx(PageOrder::SinglePass), snp()]);
+        let measurements = Measurements::new([tdx(PageOrder::Two), snp(), tdx(PageOrder::Single), snp()]);
         let text = measurements.text();
         assert_eq!(Measurements::parse(&text).unwrap(), measurements);
         assert_eq!(measurements.launches.len(), 3, "{text}");
@@ -222,7 +221,7 @@ mod tests {
             serde_json::json!(["firmware", "kernel", "initrd", "command-line"])
         );
         assert_eq!(snp["varies-with"], serde_json::json!([]));
-        assert_eq!(tdx["page-order"], "single-pass");
+        assert_eq!(tdx["page-order"], "single");
         assert_eq!(tdx["varies-with"], serde_json::json!(["VMM page order"]));
     }
 
