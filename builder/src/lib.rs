@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod debian;
+pub mod document;
 pub mod image;
 pub mod mend;
 pub mod model;

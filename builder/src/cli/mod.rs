@@ -2,9 +2,11 @@
 
 mod boot;
 mod inside;
+mod inspect;
 mod lock;
 mod measure;
 mod supply;
+mod verify;
 
 use anyhow::Result;
 
@@ -20,6 +22,8 @@ pub struct Cli {
 enum Command {
     Lock(lock::Args),
     Measure(measure::Measure),
+    Verify(verify::Args),
+    Inspect(inspect::Args),
     Boot(boot::Args),
     #[command(hide = true)]
     Inside(inside::Args),
@@ -30,6 +34,8 @@ impl Cli {
         match self.command {
             Command::Lock(lock) => lock.run(),
             Command::Measure(measure) => measure.run(),
+            Command::Verify(verify) => verify.run(),
+            Command::Inspect(inspect) => inspect.run(),
             Command::Boot(boot) => boot.run(),
             Command::Inside(inside) => inside.run(),
         }

@@ -2,7 +2,18 @@
 
 pub mod artifacts;
 pub mod lock;
+pub mod measurements;
 pub mod recipe;
+pub mod release;
 
 pub use lock::Lock;
+pub use measurements::Measurements;
 pub use recipe::Recipe;
+pub use release::Manifest;
+
+/// Returns the text that our JSON files have: keys sorted, two spaces, a final newline.
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
+    let mut value = serde_json::to_value(value).expect("keys are text and nothing is a float");
+    value.sort_all_objects(); // they are sorted already, unless some crate asked serde_json to keep their order
+    format!("{value:#}\n")
+}

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::mend::Exit;
 
@@ -125,7 +125,7 @@ pub struct Kernel {
 }
 
 /// The name of a recipe, which becomes the name of a folder: lower-case letters, digits, `-` and `.`, a letter first.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String")]
 pub struct Name(String);
 

@@ -7,7 +7,9 @@ pub mod guest;
 pub mod lock;
 pub mod modules;
 pub mod parse;
+pub mod release;
 pub mod resolve;
+pub mod verify;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod environment;
+pub mod files;
 mod http;
 pub mod mirror;
 pub mod net;

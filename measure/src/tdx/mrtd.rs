@@ -12,7 +12,7 @@ use crate::ovmf::{Ovmf, OvmfError, TdvfSection, TdvfSectionKind};
 use crate::pages::PAGE;
 
 /// In which order a VMM adds pages and measures what is in them: it changes MRTD.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PageOrder {
     /// Each page is measured right after it is added: Linux 6.16 and QEMU 10.1 or newer, Ubuntu 25.04, Google.

@@ -1,0 +1,178 @@
+//! `begat inspect`: what is in this release?
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::mend::{Exit, OrMend as _};
+use crate::model::lock::{Package, Tree};
+use crate::model::measurements::{Boot, Measurement};
+use crate::model::release::{FileName, Stamp};
+use crate::model::{Lock, Manifest, Measurements};
+use crate::stage::parse::LOCK;
+use crate::stage::verify;
+
+/// Shows what a release says about itself
+///
+/// Nothing is verified: that is what `begat verify` is for.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The release's folder
+    release: PathBuf,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a release says about itself.
+struct Release {
+    manifest: Manifest,
+    measurements: Measurements,
+    lock: Lock,
+}
+
+/// How many of the largest packages are shown.
+const LARGEST: usize = 5;
+
+impl Args {
+    pub(super) fn run(self) -> Result<()> {
+        let release = Release {
+            manifest: verify::manifest(&self.release)?,
+            measurements: Measurements::parse(&self.read("measurements.json")?)?,
+            lock: Lock::parse(&self.read(LOCK)?)?,
+        };
+        match self.json {
+            true => println!("{:#}", release.machine()),
+            false => release.people(),
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        let path = self.release.join(name);
+        let problem = format!("cannot read {}", path.display());
+        fs::read_to_string(&path).or_mend(Exit::No, problem, "see what is missing: begat verify DIR")
+    }
+}
+
+impl Release {
+    fn people(&self) {
+        let origin = &self.manifest.origin;
+        println!("name     {}", origin.name);
+        println!("release  {}", self.manifest.digest());
+        println!("recipe   {}", origin.recipe);
+        println!("lock     {}", origin.lock);
+        println!("epoch    {}", origin.epoch);
+        println!("\nfiles");
+        for (name, stamp) in &self.manifest.files {
+            println!("{:>11}  {name}", size(stamp.size));
+        }
+        println!("\nmeasurements");
+        self.measurements.launches.iter().for_each(show);
+        println!("\npackages");
+        for (tree, name) in [(Tree::Root, "root"), (Tree::Initrd, "initrd")] {
+            println!("{:>11}  {name}", self.lock.packages(tree).count());
+        }
+        println!("\nlargest packages, as downloaded");
+        for package in self.largest() {
+            println!("{:>11}  {}", size(package.size), plain(&package.name));
+        }
+    }
+
+    fn machine(&self) -> Value {
+        let manifest = &self.manifest;
+        let origin = &manifest.origin;
+        let file =
+            |(name, stamp): (&FileName, &Stamp)| json!({"name": name, "sha256": stamp.sha256, "size": stamp.size});
+        let package =
+            |package: &Package| json!({"name": package.name, "size": package.size, "version": package.version});
+        json!({
+            "epoch": origin.epoch,
+            "files": manifest.files.iter().map(file).collect::<Vec<_>>(),
+            "largest-packages": self.largest().into_iter().map(package).collect::<Vec<_>>(),
+            "launches": self.measurements.launches,
+            "lock": origin.lock,
+            "name": origin.name,
+            "packages": {
+                "initrd": self.lock.packages(Tree::Initrd).count(),
+                "root": self.lock.packages(Tree::Root).count(),
+            },
+            "recipe": origin.recipe,
+            "release": manifest.digest(),
+        })
+    }
+
+    /// The largest packages of the guest, largest first.
+    fn largest(&self) -> Vec<&Package> {
+        let guest = |package: &&Package| {
+            [Tree::Root, Tree::Initrd]
+                .iter()
+                .any(|tree| package.why.contains_key(tree))
+        };
+        let mut packages: Vec<_> = self.lock.package.iter().filter(guest).collect();
+        packages.sort_by_key(|package| std::cmp::Reverse(package.size)); // stable: by name among equals
+        packages.truncate(LARGEST);
+        packages
+    }
+}
+
+fn show(launch: &Measurement) {
+    let boot = match launch.boot() {
+        Boot::Direct => "direct boot",
+        Boot::Disk => "disk boot",
+    };
+    let firmware = plain(&launch.firmware().name);
+    let covers = words(launch.covers());
+    let varies_with = match words(launch.varies_with()) {
+        none if none.is_empty() => none,
+        some => format!("; varies with {some}"),
+    };
+    println!("  {}, {boot}, {firmware}", declared(launch));
+    println!("    {}", launch.value());
+    println!("    covers {covers}{varies_with}");
+}
+
+fn declared(launch: &Measurement) -> String {
+    match launch {
+        Measurement::Snp(snp) => format!(
+            "SEV-SNP launch digest, {} × {}, features {:#x}, {}",
+            snp.vcpus,
+            plain(&snp.vcpu_type),
+            snp.guest_features,
+            words([snp.vmm])
+        ),
+        Measurement::Tdx(tdx) => format!("TDX MRTD, page order {}", words([tdx.page_order])),
+    }
+}
+
+/// The words that the file has for them.
+fn words(values: impl IntoIterator<Item = impl serde::Serialize>) -> String {
+    let words = values
+        .into_iter()
+        .map(|value| json!(value).as_str().unwrap_or_default().replace('-', " "));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// Text of a release that nobody has verified, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.escape_debug().to_string()
+}
+
+/// A size for people, in units of 1024 bytes and to a tenth of them.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut tenths = bytes.saturating_mul(10);
+    let mut unit = "B";
+    for next in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        (tenths, unit) = (tenths.div_ceil(1024), next);
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        _ => format!("{}.{} {unit}", tenths / 10, tenths % 10),
+    }
+}

@@ -1,0 +1,4 @@
+//! Values in, documents out: text that is the same for the same release, whoever writes it.
+
+pub mod reference_values;
+pub mod sbom;

@@ -1,0 +1,44 @@
+//! Package URLs of Debian packages: purl specification 1.0, type `deb`, with what scanners look up.
+
+use std::fmt::Write as _;
+
+use super::Distribution;
+use crate::model::lock::Package;
+
+/// Returns the URL of a binary package; `upstream` names its source package, by which Debian tracks vulnerabilities.
+pub(super) fn binary(package: &Package, distribution: Option<Distribution<'_>>) -> String {
+    let (name, version) = package.source_package();
+    let upstream = match version == package.version {
+        true => name.to_owned(),
+        false => format!("{name}@{version}"),
+    };
+    let tail = format!("&upstream={}", encoded(&upstream));
+    url(&package.name, &package.version, &package.architecture, distribution) + &tail
+}
+
+/// Returns the URL of a source package.
+pub(super) fn source(name: &str, version: &str, distribution: Option<Distribution<'_>>) -> String {
+    url(name, version, "source", distribution)
+}
+
+/// Qualifiers are in alphabetical order; a distribution goes by its number, since by code name scanners find nothing.
+fn url(name: &str, version: &str, architecture: &str, distribution: Option<Distribution<'_>>) -> String {
+    let (name, version, architecture) = (encoded(name), encoded(version), encoded(architecture));
+    let distro = distribution.map(|Distribution { id, version }| encoded(&format!("{id}-{version}")));
+    let distro = distro.map(|distro| format!("&distro={distro}")).unwrap_or_default();
+    format!("pkg:deb/debian/{name}@{version}?arch={architecture}{distro}")
+}
+
+/// Percent-encoding of everything but what RFC 3986, section 2.3, calls unreserved, and the colon.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        let _ = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
+                encoded.write_char(byte.into())
+            }
+            _ => write!(encoded, "%{byte:02X}"),
+        };
+    }
+    encoded
+}

@@ -1,0 +1,214 @@
+//! Files in, release out: whole or not at all.
+//!
+//! A release is built in a folder of its own beside the final one, `.NAME.partial-XXXXXX`, hashed, written through to
+//! the disk and renamed. Whoever builds there holds a lock on that folder; what is not locked was left by a build that
+//! was killed, and the next one removes it.
+//!
+//! Where a release is replaced, the two folders are exchanged in one step (`RENAME_EXCHANGE`), and only then is the old
+//! one removed. A file system that cannot exchange gets two renames: between them the old release is
+//! `.NAME.replaced-XXXXXX`, which no run removes unless it put it there. At every instant one of the two is whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tempfile::TempDir;
+
+use crate::mend::{Exit, OrMend as _};
+use crate::model::release::{FileName, MANIFEST, Manifest, Origin, Stamp};
+use crate::world::files::{self, Entry, Kind};
+
+/// What to do with a release that is there already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Existing {
+    Refuse,
+    /// It goes when the new one is whole.
+    Replace,
+}
+
+/// A release that is being built. Dropped before it is published, it is gone.
+#[derive(Debug)]
+pub struct Staging {
+    folder: TempDir,
+    destination: PathBuf,
+    existing: Existing,
+    /// Held while the folder is ours.
+    _lock: File,
+}
+
+impl Staging {
+    /// Makes the folder to build in, and removes those that killed runs have left.
+    ///
+    /// # Errors
+    /// A destination that exists and is to stay, or is no release; a parent folder that cannot be written.
+    pub fn begin(destination: &Path, existing: Existing) -> Result<Self> {
+        check(destination, existing)?;
+        let (parent, prefix) = place(destination)?;
+        let cannot = || format!("cannot make a folder in {}", parent.display());
+        let alone = File::open(&parent).with_context(cannot)?;
+        alone.lock().with_context(cannot)?; // no other run looks for leftovers between our folder and its lock
+        remove_leftovers(&parent, &prefix)?;
+        let folder = tempfile::Builder::new()
+            .prefix(&prefix)
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in(&parent)
+            .with_context(cannot)?;
+        let lock = File::open(folder.path()).with_context(cannot)?;
+        lock.lock().with_context(cannot)?;
+        Ok(Self {
+            folder,
+            destination: destination.to_owned(),
+            existing,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the folder to put the files of the release into.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Hashes every file, writes the manifest, and gives the folder its final name.
+    ///
+    /// # Errors
+    /// Something in the folder that no release has; a destination that somebody else has made meanwhile; a disk that
+    /// is full.
+    pub fn publish(self, origin: Origin) -> Result<Manifest> {
+        let manifest = Manifest {
+            origin,
+            files: stamps(self.folder())?,
+        };
+        let text = manifest.text();
+        let written = fs::write(self.folder().join(MANIFEST), text).and_then(|()| sync(self.folder()));
+        written.or_mend(
+            Exit::Outside,
+            "cannot write the release to the disk",
+            "look at the disk's free space",
+        )?;
+        check(&self.destination, self.existing)?;
+        self.rename()
+            .with_context(|| format!("cannot publish the release as {}", self.destination.display()))?;
+        Ok(manifest)
+    }
+
+    fn rename(&self) -> io::Result<()> {
+        let (new, destination) = (self.folder(), &self.destination);
+        let moved = renameat_with(CWD, new, CWD, destination, RenameFlags::NOREPLACE);
+        match moved.map_err(io::Error::from) {
+            Err(_) if self.existing == Existing::Replace && destination.exists() => self.exchange()?,
+            Err(error) if is_unknown(&error) && !destination.exists() => fs::rename(new, destination)?,
+            moved => moved?,
+        }
+        File::open(parent(destination))?.sync_all()
+    }
+
+    /// Puts the old release where the new one was, from where it is removed with the folder.
+    fn exchange(&self) -> io::Result<()> {
+        let (new, destination) = (self.folder(), &self.destination);
+        match renameat_with(CWD, new, CWD, destination, RenameFlags::EXCHANGE).map_err(io::Error::from) {
+            Err(error) if is_unknown(&error) => {}
+            exchanged => return exchanged,
+        }
+        let name = new.to_string_lossy().replacen(".partial-", ".replaced-", 1);
+        fs::rename(destination, &name)?;
+        match fs::rename(new, destination) {
+            Ok(()) => fs::remove_dir_all(&name),
+            Err(error) => fs::rename(&name, destination).and(Err(error)),
+        }
+    }
+}
+
+/// Refuses what must not be replaced: before any work, and again before the rename.
+fn check(destination: &Path, existing: Existing) -> Result<()> {
+    let shown = destination.display();
+    match (fs::symlink_metadata(destination), existing) {
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        (Err(error), _) => Err(error).with_context(|| format!("cannot look at {shown}")),
+        (Ok(_), Existing::Refuse) => {
+            Err(Exit::Usage.because(format!("{shown} exists"), "choose another name, or replace it: --force"))
+        }
+        (Ok(found), Existing::Replace) if found.is_dir() && destination.join(MANIFEST).is_file() => Ok(()),
+        (Ok(_), Existing::Replace) => {
+            let problem = format!("{shown} exists and has no {MANIFEST}: it is no release, so it is not replaced");
+            Err(Exit::Usage.because(problem, "choose another name, or move it away"))
+        }
+    }
+}
+
+/// The folder to build in lies beside the destination; its name begins like this.
+fn place(destination: &Path) -> Result<(PathBuf, String)> {
+    let name = destination.file_name().and_then(|name| name.to_str());
+    let problem = || format!("{} cannot be the name of a release", destination.display());
+    let name = name.ok_or_else(|| Exit::Usage.because(problem(), "name a folder"))?;
+    Ok((parent(destination).to_owned(), format!(".{name}.partial-")))
+}
+
+fn parent(destination: &Path) -> &Path {
+    let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn remove_leftovers(parent: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        let ours = entry.file_name().to_string_lossy().starts_with(prefix) && entry.file_type()?.is_dir();
+        if ours && File::open(entry.path())?.try_lock().is_ok() {
+            let path = entry.path();
+            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Hashes all files of a release and writes each through to the disk on the way.
+fn stamps(folder: &Path) -> Result<BTreeMap<FileName, Stamp>> {
+    let mut names = Vec::new();
+    for Entry { path, kind } in files::list(folder)? {
+        match kind {
+            Kind::Directory => {}
+            Kind::File => names.push(file_name(&path)?),
+            Kind::Special | Kind::Symlink => {
+                return Err(unfit(&path, &format!("it is {kind}")));
+            }
+        }
+    }
+    let stamps = files::for_each(&names, |name| {
+        let mut file = files::open(&folder.join(name.as_str()))?;
+        let stamp = files::stamp(&mut file)?;
+        file.sync_all().map(|()| stamp)
+    });
+    let stamped = names.into_iter().zip(stamps).map(|(name, stamp)| {
+        let stamp = stamp.with_context(|| format!("cannot read {name} of the release"));
+        Ok((name, stamp?))
+    });
+    stamped.collect()
+}
+
+fn file_name(path: &Path) -> Result<FileName> {
+    let name = path.to_str().ok_or_else(|| unfit(path, "its name is no UTF-8"))?;
+    FileName::try_from(name.to_owned()).map_err(|why| unfit(path, &why))
+}
+
+fn unfit(path: &Path, why: &str) -> anyhow::Error {
+    let problem = format!("{path:?} cannot be in a release: {why}");
+    Exit::Unsupported.because(problem, "a stage put it there: report it")
+}
+
+/// Writes the manifest and the folders through to the disk; the files are.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder.join(MANIFEST))?.sync_all()?;
+    let folders = files::list(folder)?
+        .into_iter()
+        .filter(|entry| entry.kind == Kind::Directory);
+    let mut folders = folders.map(|entry| folder.join(entry.path)).chain([folder.to_owned()]);
+    folders.try_for_each(|folder| File::open(folder)?.sync_all())
+}
+
+/// The file system does not know that way to rename: renameat2(2).
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+}

@@ -1,0 +1,109 @@
+//! The files of a folder: what is there, how large it is and what its digest is. Nothing follows a symbolic link.
+
+use std::fmt;
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use sha2::Digest as _;
+
+use super::parallel;
+use crate::model::release::Stamp;
+
+/// What lies in a folder, at any depth.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Entry {
+    /// Path below the folder.
+    pub path: PathBuf,
+    pub kind: Kind,
+}
+
+/// What an entry of a folder is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+    /// A device, a socket or a pipe.
+    Special,
+}
+
+impl From<FileType> for Kind {
+    fn from(kind: FileType) -> Self {
+        match kind {
+            _ if kind.is_file() => Self::File,
+            _ if kind.is_dir() => Self::Directory,
+            _ if kind.is_symlink() => Self::Symlink,
+            _ => Self::Special,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "a file",
+            Self::Directory => "a directory",
+            Self::Symlink => "a symbolic link",
+            Self::Special => "a device, socket or pipe",
+        })
+    }
+}
+
+/// Returns everything below `folder`, sorted by path.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn list(folder: &Path) -> io::Result<Vec<Entry>> {
+    let (mut entries, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(below) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&below))? {
+            let entry = entry?;
+            let (path, kind) = (below.join(entry.file_name()), Kind::from(entry.file_type()?));
+            if kind == Kind::Directory {
+                folders.push(path.clone());
+            }
+            entries.push(Entry { path, kind });
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+/// Opens a file to read: not through a symbolic link, and without waiting for whoever feeds a pipe.
+///
+/// # Errors
+/// A file that cannot be opened, or that is none.
+pub fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = flags.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::other("it is not a regular file"))
+}
+
+/// Returns the size and the digest of what can be read from `file`.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn stamp(file: &mut File) -> io::Result<Stamp> {
+    let (mut hasher, mut size, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 1 << 18]);
+    loop {
+        let count = file.read(&mut buffer)?;
+        hasher.update(&buffer[..count]);
+        size += count as u64;
+        if count == 0 {
+            let sha256 = <[u8; 32]>::from(hasher.finalize()).into();
+            return Ok(Stamp { sha256, size });
+        }
+    }
+}
+
+/// Applies `f` to every item on all cores; the results come in the order of the items.
+pub fn for_each<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    parallel::map(items, parallel::cores(), f)
+}
