@@ -1,7 +1,7 @@
 //! `begat inspect`: what is in this release?
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -38,23 +38,28 @@ const LARGEST: usize = 5;
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
-        let release = Release {
-            manifest: verify::manifest(&self.release)?,
-            measurements: Measurements::parse(&self.read("measurements.json")?)?,
-            lock: Lock::parse(&self.read(LOCK)?)?,
-        };
-        match self.json {
-            true => println!("{:#}", release.machine()),
-            false => release.people(),
-        }
-        Ok(())
+        show(&self.release, self.json)
     }
+}
 
-    fn read(&self, name: &str) -> Result<String> {
-        let path = self.release.join(name);
-        let problem = format!("cannot read {}", path.display());
-        fs::read_to_string(&path).or_mend(Exit::No, problem, "see what is missing: begat verify DIR")
+/// Prints what the release in `folder` says about itself.
+pub(super) fn show(folder: &Path, json: bool) -> Result<()> {
+    let release = Release {
+        manifest: verify::manifest(folder)?,
+        measurements: Measurements::parse(&read(folder, "measurements.json")?)?,
+        lock: Lock::parse(&read(folder, LOCK)?)?,
+    };
+    match json {
+        true => println!("{:#}", release.machine()),
+        false => release.people(),
     }
+    Ok(())
+}
+
+fn read(folder: &Path, name: &str) -> Result<String> {
+    let path = folder.join(name);
+    let problem = format!("cannot read {}", path.display());
+    fs::read_to_string(&path).or_mend(Exit::No, problem, "see what is missing: begat verify DIR")
 }
 
 impl Release {
@@ -70,7 +75,7 @@ impl Release {
             println!("{:>11}  {name}", size(stamp.size));
         }
         println!("\nmeasurements");
-        self.measurements.launches.iter().for_each(show);
+        self.measurements.launches.iter().for_each(show_launch);
         println!("\npackages");
         for (tree, name) in [(Tree::Root, "root"), (Tree::Initrd, "initrd")] {
             println!("{:>11}  {name}", self.lock.packages(tree).count());
@@ -118,7 +123,7 @@ impl Release {
     }
 }
 
-fn show(launch: &Measurement) {
+fn show_launch(launch: &Measurement) {
     let boot = match launch.boot() {
         Boot::Direct => "direct boot",
         Boot::Disk => "disk boot",

@@ -1,6 +1,7 @@
 //! One file per verb: flags and printing.
 
 mod boot;
+mod build;
 mod inside;
 mod inspect;
 mod lock;
@@ -21,6 +22,7 @@ pub struct Cli {
 #[derive(clap::Subcommand)]
 enum Command {
     Lock(lock::Args),
+    Build(build::Args),
     Measure(measure::Measure),
     Verify(verify::Args),
     Inspect(inspect::Args),
@@ -33,6 +35,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Lock(lock) => lock.run(),
+            Command::Build(build) => build.run(),
             Command::Measure(measure) => measure.run(),
             Command::Verify(verify) => verify.run(),
             Command::Inspect(inspect) => inspect.run(),

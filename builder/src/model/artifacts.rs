@@ -23,6 +23,10 @@ pub struct Artifacts {
     /// The root of the dm-verity tree over the root image.
     pub root_hash: Sha256,
     pub firmware: Vec<FirmwareFile>,
+    /// The kernel's release, as `uname -r` says it.
+    pub uname: String,
+    /// `/etc/os-release` of the root tree.
+    pub os_release: String,
     /// `/var/lib/dpkg/status` of the root tree.
     pub root_status: String,
     /// `/var/lib/dpkg/status` of the initrd.

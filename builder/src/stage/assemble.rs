@@ -52,17 +52,21 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
     let root_hash = inputs.write_verity(release)?;
     let command_line = inputs.command_line(&root_hash);
     fs::write(release.join(file::COMMAND_LINE), &command_line)?;
-    inputs.write_uki(made.path(), release, &command_line)?;
+    let read = |name: &str| fs::read_to_string(made.path().join(name)).with_context(|| format!("there is no {name}"));
+    let (os_release, uname) = (read(output::OS_RELEASE)?, read(output::UNAME)?);
+    inputs.write_uki(release, &command_line, &os_release, &uname)?;
     inputs.write_disk(release, &root_hash)?;
     let firmware = inputs.project.firmware.iter();
     Ok(Artifacts {
         root_hash,
         command_line,
+        uname,
+        os_release,
         firmware: firmware
             .map(|(name, firmware)| inputs.take_firmware(name, firmware, release))
             .collect::<Result<_>>()?,
-        root_status: fs::read_to_string(made.path().join(output::ROOT_STATUS))?,
-        initrd_status: fs::read_to_string(made.path().join(output::INITRD_STATUS))?,
+        root_status: read(output::ROOT_STATUS)?,
+        initrd_status: read(output::INITRD_STATUS)?,
     })
 }
 
@@ -134,17 +138,15 @@ impl Inputs<'_> {
         all.join(" ")
     }
 
-    fn write_uki(&self, made: &Path, release: &Path, command_line: &str) -> Result<()> {
-        let stub = fs::read(self.tree.join(STUB)).context("the tool tree has no systemd-stub")?;
+    fn write_uki(&self, release: &Path, command_line: &str, os_release: &str, uname: &str) -> Result<()> {
+        let stub = &fs::read(self.tree.join(STUB)).context("the tool tree has no systemd-stub")?;
         let (linux, _) = open(&release.join(file::KERNEL))?;
         let (initrd, _) = open(&release.join(file::INITRD))?;
-        let os_release = fs::read_to_string(made.join(output::OS_RELEASE))?;
-        let uname = fs::read_to_string(made.join(output::UNAME))?;
         let parts = uki::Uki {
-            stub: &stub,
-            os_release: &os_release,
+            stub,
+            os_release,
             command_line,
-            uname: &uname,
+            uname,
             linux,
             initrd,
         };

@@ -1,7 +1,6 @@
 //! Artifacts in, measurements out: what each launch of the recipe will report.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -14,32 +13,49 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::{Artifacts, file};
 use crate::model::measurements::{Boot, FirmwareFile, HostChoice, Measurement, Measurements, Part, Snp, Tdx, Vmm};
 use crate::model::recipe::{Launch, Platform};
+use crate::stage::release::Stamps;
 
 /// Computes what every launch will report.
 ///
 /// # Errors
 /// A launch on a platform that no firmware of the recipe supports; firmware that is not what it is said to be.
-pub fn measure(launches: &[Launch], artifacts: &Artifacts, release: &Path) -> Result<Measurements> {
+pub fn measure(launches: &[Launch], artifacts: &Artifacts, stamps: &Stamps, release: &Path) -> Result<Measurements> {
     let mut measured = Vec::new();
     for launch in launches {
         match launch {
-            Launch::Snp { .. } => measured.extend(snp(launch, artifacts, release)?),
+            Launch::Snp { .. } => measured.extend(snp(launch, artifacts, stamps, release)?),
             Launch::Tdx {} => measured.extend(tdx(artifacts, release)?),
         }
     }
     Ok(Measurements::new(measured))
 }
 
-fn snp(launch: &Launch, artifacts: &Artifacts, release: &Path) -> Result<Vec<Measurement>> {
-    let Launch::Snp { vcpus, vcpu_types, guest_features } = launch else { return Ok(Vec::new()) };
+fn snp(launch: &Launch, artifacts: &Artifacts, stamps: &Stamps, release: &Path) -> Result<Vec<Measurement>> {
+    let Launch::Snp {
+        vcpus,
+        vcpu_types,
+        guest_features,
+    } = launch
+    else {
+        return Ok(Vec::new());
+    };
     let (firmware, bytes) = firmware(Platform::Snp, artifacts, release)?;
     let image = Ovmf::read(&bytes).context("the firmware for SEV-SNP is no OVMF")?;
-    let kernel = sha256(&release.join(file::KERNEL))?;
-    let initrd = sha256(&release.join(file::INITRD))?;
-    let hashes = KernelHashes::new(kernel, Some(initrd), &artifacts.command_line);
+    let hash = |name: &str| {
+        stamps
+            .iter()
+            .find(|(file, _)| file.as_str() == name)
+            .map(|(_, stamp)| stamp.sha256)
+    };
+    let kernel = hash(file::KERNEL).context("the release has no kernel")?;
+    let hashes = KernelHashes::new(kernel, hash(file::INITRD), &artifacts.command_line);
     let mut measured = Vec::new();
     for vcpu_type in vcpu_types {
-        let cpu: CpuSignature = vcpu_type.parse().or_mend(Exit::Usage, "recipe.toml asks for a CPU", "see begat measure snp --help")?;
+        let cpu: CpuSignature = vcpu_type.parse().or_mend(
+            Exit::Usage,
+            "recipe.toml asks for a CPU",
+            "see begat measure snp --help",
+        )?;
         let features = GuestFeatures::from(*guest_features);
         let before = snp::pre_vmsa(&image, Some(&hashes), snp::Vmm::Qemu { cpu }, features)?;
         measured.extend(vcpus.iter().map(|vcpus| {
@@ -78,24 +94,20 @@ fn tdx(artifacts: &Artifacts, release: &Path) -> Result<Vec<Measurement>> {
 }
 
 fn firmware(platform: Platform, artifacts: &Artifacts, release: &Path) -> Result<(FirmwareFile, Vec<u8>)> {
-    let found = artifacts.firmware.iter().find(|firmware| firmware.supports.contains(&platform));
+    let found = artifacts
+        .firmware
+        .iter()
+        .find(|firmware| firmware.supports.contains(&platform));
     let file = found.ok_or_else(|| {
         let problem = format!("recipe.toml has a launch on {platform:?} and no firmware that supports it");
         Exit::Usage.because(problem, "name one in `firmware`, or remove the launch")
     })?;
     let bytes = fs::read(release.join(&file.file)).with_context(|| format!("cannot read {}", file.file))?;
-    Ok((FirmwareFile { name: file.file.clone(), sha256: Sha256::of(&bytes) }, bytes))
-}
-
-/// The SHA-256 of a file, streamed.
-fn sha256(path: &Path) -> Result<Sha256> {
-    use sha2::Digest as _;
-    let mut file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let (mut hasher, mut buffer) = (sha2::Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(<[u8; 32]>::from(hasher.finalize()).into()),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    Ok((
+        FirmwareFile {
+            name: file.file.clone(),
+            sha256: Sha256::of(&bytes),
+        },
+        bytes,
+    ))
 }

@@ -2,9 +2,11 @@
 
 pub mod assemble;
 pub mod boot;
+pub mod build;
 pub mod fetch;
 pub mod guest;
 pub mod lock;
+pub mod measure;
 pub mod modules;
 pub mod parse;
 pub mod release;

@@ -30,6 +30,9 @@ pub enum Existing {
     Replace,
 }
 
+/// The size and digest of each file of a release.
+pub type Stamps = BTreeMap<FileName, Stamp>;
+
 /// A release that is being built. Dropped before it is published, it is gone.
 #[derive(Debug)]
 pub struct Staging {
@@ -72,16 +75,24 @@ impl Staging {
         self.folder.path()
     }
 
-    /// Hashes every file, writes the manifest, and gives the folder its final name.
+    /// Hashes the files that are not `known` yet, writes them through to the disk, and returns them all.
+    ///
+    /// # Errors
+    /// Something in the folder that no release has; a file that cannot be read.
+    pub fn stamps(&self, mut known: Stamps) -> Result<Stamps> {
+        let new = stamps(self.folder(), &known)?;
+        known.extend(new);
+        Ok(known)
+    }
+
+    /// Hashes every file that is not `known` yet, writes the manifest, and gives the folder its final name.
     ///
     /// # Errors
     /// Something in the folder that no release has; a destination that somebody else has made meanwhile; a disk that
     /// is full.
-    pub fn publish(self, origin: Origin) -> Result<Manifest> {
-        let manifest = Manifest {
-            origin,
-            files: stamps(self.folder())?,
-        };
+    pub fn publish(self, origin: Origin, known: Stamps) -> Result<Manifest> {
+        let files = self.stamps(known)?;
+        let manifest = Manifest { origin, files };
         let text = manifest.text();
         let written = fs::write(self.folder().join(MANIFEST), text).and_then(|()| sync(self.folder()));
         written.or_mend(
@@ -164,8 +175,8 @@ fn remove_leftovers(parent: &Path, prefix: &str) -> Result<()> {
     Ok(())
 }
 
-/// Hashes all files of a release and writes each through to the disk on the way.
-fn stamps(folder: &Path) -> Result<BTreeMap<FileName, Stamp>> {
+/// Hashes the files of a release that are not `known` yet and writes each through to the disk on the way.
+fn stamps(folder: &Path, known: &Stamps) -> Result<Stamps> {
     let mut names = Vec::new();
     for Entry { path, kind } in files::list(folder)? {
         match kind {
@@ -176,6 +187,7 @@ fn stamps(folder: &Path) -> Result<BTreeMap<FileName, Stamp>> {
             }
         }
     }
+    names.retain(|name| !known.contains_key(name));
     let stamps = files::for_each(&names, |name| {
         let mut file = files::open(&folder.join(name.as_str()))?;
         let stamp = files::stamp(&mut file)?;

@@ -1,0 +1,71 @@
+//! `begat build`: from a recipe to a release.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::inspect;
+use super::supply::Supply;
+use crate::stage::build::Build;
+use crate::stage::lock;
+use crate::stage::parse::Project;
+use crate::stage::release::{Existing, Staging};
+use crate::world::workspace::Workspace;
+
+/// Builds a recipe into a release
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The recipe's folder
+    recipe: PathBuf,
+    /// Folder of the release [default: releases/NAME-0]
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Replace the release that is there
+    #[arg(long)]
+    force: bool,
+    /// Keep to recipe.lock, whatever the recipe says
+    #[arg(long)]
+    locked: bool,
+    /// Folder to work in [default: memory, or where that is short, the store]
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// Print the release as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    supply: Supply,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<()> {
+        let project = Project::read(&self.recipe)?;
+        let named = || Path::new("releases").join(format!("{}-0", project.recipe.name));
+        let output = self.output.clone().unwrap_or_else(named);
+        let staging = self.stage(&output)?;
+        let (store, net) = self.supply.open(&project.recipe)?;
+        let lock = lock::keep(&project, &net, self.locked)?;
+        let workspace = Workspace::take(self.workspace.as_deref(), store.root())?;
+        let build = Build {
+            project: &project,
+            lock: &lock,
+            store: &store,
+            net: &net,
+            workspace: &workspace,
+        };
+        build.run(staging)?;
+        inspect::show(&output, self.json)
+    }
+
+    fn stage(&self, output: &Path) -> Result<Staging> {
+        let existing = if self.force {
+            Existing::Replace
+        } else {
+            Existing::Refuse
+        };
+        if let Some(parent) = output.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        }
+        Staging::begin(output, existing)
+    }
+}
