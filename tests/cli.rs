@@ -1,6 +1,8 @@
 //! Transcripts of the command line: what is typed, what is printed, which exit code. `TRYCMD=overwrite cargo test --test
 //! cli` writes them anew.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
+
 mod fixture;
 
 use std::fs;

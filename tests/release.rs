@@ -1,5 +1,7 @@
 //! Releases appear whole or not at all; whatever is done to one afterwards is a finding, named after what was done.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
+
 mod fixture;
 
 use std::fs::{self, File};
