@@ -17,6 +17,9 @@ pub struct Recipe {
     pub name: Name,
     /// The only clock of a build: every time stamp in the image.
     pub epoch: Timestamp,
+    /// Who hands out the image, for its bill of materials: `Organization: …` or `Person: …`.
+    #[serde(default)]
+    pub supplier: Option<String>,
     /// Folders with a `firmware.toml`, relative to the recipe's.
     pub firmware: Vec<String>,
     /// Folder with a `kernel.toml`, relative to the recipe's.
@@ -178,6 +181,10 @@ impl Recipe {
         let recipe: Self = parse("recipe.toml", text)?;
         for suite in [&recipe.tools, &recipe.root.suite, &recipe.initrd.suite] {
             recipe.suite(suite)?;
+        }
+        if let Some(bad) = recipe.command_line.iter().find(|word| word.contains(char::is_control)) {
+            let problem = format!("recipe.toml has a control character in the kernel parameter {bad:?}");
+            return Err(Exit::Usage.because(problem, "remove it"));
         }
         Ok(recipe)
     }

@@ -101,7 +101,7 @@ impl Build<'_> {
         sbom::text(&sbom::Facts {
             name: &self.project.recipe.name,
             epoch: self.project.recipe.epoch,
-            supplier: None,
+            supplier: self.project.recipe.supplier.as_deref(),
             lock: self.lock,
             root_status: &artifacts.root_status,
             initrd_status: &artifacts.initrd_status,

@@ -56,7 +56,7 @@ fn snp(launch: &Launch, artifacts: &Artifacts, stamps: &Stamps, release: &Path) 
             "recipe.toml asks for a CPU",
             "see begat measure snp --help",
         )?;
-        let features = GuestFeatures::from(*guest_features);
+        let features = GuestFeatures::new(*guest_features);
         let before = snp::pre_vmsa(&image, Some(&hashes), snp::Vmm::Qemu { cpu }, features)?;
         measured.extend(vcpus.iter().map(|vcpus| {
             Measurement::Snp(Snp {
