@@ -21,6 +21,7 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::Package;
 use crate::stage::{modules, say};
 use crate::world::program::{Program, of_the_tree};
+use crate::world::room::{self, Place};
 use crate::world::store::Store;
 use crate::world::{tidy, unpack};
 
@@ -38,6 +39,9 @@ pub struct Guest {
     /// Kernel modules of the initrd, by name.
     pub modules: Vec<String>,
     pub kernel: Vec<Deb>,
+    /// Where the release and the work are on the host, for messages; without a workspace it is memory.
+    pub releases: PathBuf,
+    pub workspace: Option<PathBuf>,
 }
 
 /// A tree that mkosi makes.
@@ -88,6 +92,9 @@ pub mod inside {
     pub const STORE: &str = "/run/store";
 }
 
+/// What to do where the release's disk is full.
+pub const OTHER_OUTPUT: &str = "make room there, or choose another folder: --output DIR";
+
 const MKOSI: Program = of_the_tree("mkosi");
 const MKFS_EROFS: Program = of_the_tree("mkfs.erofs");
 const DEPMOD: Program = of_the_tree("depmod");
@@ -104,9 +111,27 @@ impl Guest {
     pub fn make(&self) -> Result<()> {
         let work = Path::new("/work");
         tidy::clear(work)?; // a killed run may have left things here
-        let made = self.make_in(work, Path::new(inside::OUT));
+        let out = Path::new(inside::OUT);
+        let made = room::explain(self.make_in(work, out), &self.places(work, out));
         let cleared = tidy::clear(work);
         made.and(cleared)
+    }
+
+    fn places<'a>(&self, work: &'a Path, out: &'a Path) -> [Place<'a>; 2] {
+        let workspace = self.workspace.as_ref();
+        let out = Place {
+            folder: out,
+            name: format!("the release, {},", self.releases.display()),
+            mend: OTHER_OUTPUT,
+        };
+        let work = Place {
+            folder: work,
+            name: workspace.map_or("the workspace, memory,".into(), |folder| {
+                format!("the workspace, {},", folder.display())
+            }),
+            mend: "make room there, or name another folder: --workspace DIR",
+        };
+        [out, work]
     }
 
     fn make_in(&self, work: &Path, out: &Path) -> Result<()> {
@@ -115,8 +140,8 @@ impl Guest {
         let (root, initrd) = (work.join("built/root"), work.join("built/initrd"));
         say("assemble", "root tree and initrd tree, with mkosi");
         let release = thread::scope(|threads| {
-            let root = threads.spawn(|| self.run_mkosi(work, &store, "root", "", &self.root));
-            let initrd = threads.spawn(|| self.run_mkosi(work, &store, "initrd", "initrd", &self.initrd));
+            let root = threads.spawn(|| self.run_mkosi(work, &store, "root", &self.root));
+            let initrd = threads.spawn(|| self.run_mkosi(work, &store, "initrd", &self.initrd));
             let release = unpack_kernel(&store, &self.kernel, &work.join("kernel"), out);
             joined(root).and(joined(initrd)).and(release)
         })?;
@@ -135,8 +160,10 @@ impl Guest {
         })
     }
 
-    /// Runs mkosi on the configuration in `folder` of the recipe, against a repository of exactly the locked packages.
-    fn run_mkosi(&self, work: &Path, store: &Store, name: &str, folder: &str, image: &Image) -> Result<()> {
+    /// Runs mkosi on the recipe's configuration, for the initrd that in a folder of its own, against a repository of
+    /// exactly the locked packages.
+    fn run_mkosi(&self, work: &Path, store: &Store, name: &str, image: &Image) -> Result<()> {
+        let folder = if name == "root" { "" } else { name };
         let repository = work.join("repository").join(name);
         write_repository(store, image, &repository)?;
         let place = |what: &str| format!("{}/{what}", work.display());
@@ -204,9 +231,8 @@ impl Guest {
         let written = cpio::Archive::new(BufWriter::with_capacity(1 << 20, pipe), epoch)
             .and_then(|archive| tidy::archive(tree, archive));
         let status = zstd.wait().context("cannot wait for zstd")?;
-        written?;
         if status.success() {
-            return Ok(());
+            return written;
         }
         Err(Exit::Outside.because(format!("zstd ended with {status}"), "see whether the disk is full"))
     }
