@@ -1,6 +1,7 @@
 //! One file per arrow of the line from recipe to release.
 
 pub mod assemble;
+pub mod base;
 pub mod boot;
 pub mod build;
 pub mod fetch;
