@@ -110,6 +110,28 @@ impl Sandbox {
     }
 }
 
+/// Tries whether namespaces with these users can be made here.
+///
+/// # Errors
+/// They cannot, with the mend.
+pub fn probe(owners: Owners) -> Result<()> {
+    let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+    let mut child = program::ourselves(["inside", "first"])
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stderr(Stdio::null())
+        .spawn()
+        .or_mend(
+            Exit::Unsupported,
+            "cannot start begat again through /proc/self/exe",
+            "mount /proc",
+        )?;
+    let unshared = ours.read_exact(&mut [0]);
+    let unshared = unshared.or_mend(Exit::Unsupported, "cannot make namespaces", NO_NAMESPACES);
+    let mapped = unshared.and_then(|()| map_owners(child.id(), owners));
+    stop(&mut child);
+    mapped
+}
+
 fn told(status: ExitStatus) -> anyhow::Error {
     match status.code().and_then(Exit::from_code) {
         Some(exit) => Told(exit).into(),
