@@ -22,6 +22,7 @@ use crate::model::lock::Package;
 use crate::stage::base::{self, Controlled};
 use crate::stage::{modules, say};
 use crate::world::program::{Program, of_the_tree};
+use crate::world::room::{self, Place};
 use crate::world::store::Store;
 use crate::world::{tidy, unpack};
 
@@ -39,6 +40,9 @@ pub struct Guest {
     /// Kernel modules of the initrd, by name.
     pub modules: Vec<String>,
     pub kernel: Vec<Deb>,
+    /// Where the release and the work are on the host, for messages; without a workspace it is memory.
+    pub releases: PathBuf,
+    pub workspace: Option<PathBuf>,
 }
 
 /// A tree that mkosi makes.
@@ -89,6 +93,9 @@ pub mod inside {
     pub const STORE: &str = "/run/store";
 }
 
+/// What to do where the release's disk is full.
+pub const OTHER_OUTPUT: &str = "make room there, or choose another folder: --output DIR";
+
 const MKOSI: Program = of_the_tree("mkosi");
 const MKFS_EROFS: Program = of_the_tree("mkfs.erofs");
 const DEPMOD: Program = of_the_tree("depmod");
@@ -105,9 +112,27 @@ impl Guest {
     pub fn make(&self) -> Result<()> {
         let work = Path::new("/work");
         tidy::clear(work)?; // a killed run may have left things here
-        let made = self.make_in(work, Path::new(inside::OUT));
+        let out = Path::new(inside::OUT);
+        let made = room::explain(self.make_in(work, out), &self.places(work, out));
         let cleared = tidy::clear(work);
         made.and(cleared)
+    }
+
+    fn places<'a>(&self, work: &'a Path, out: &'a Path) -> [Place<'a>; 2] {
+        let workspace = self.workspace.as_ref();
+        let out = Place {
+            folder: out,
+            name: format!("the release, {},", self.releases.display()),
+            mend: OTHER_OUTPUT,
+        };
+        let work = Place {
+            folder: work,
+            name: workspace.map_or("the workspace, memory,".into(), |folder| {
+                format!("the workspace, {},", folder.display())
+            }),
+            mend: "make room there, or name another folder: --workspace DIR",
+        };
+        [out, work]
     }
 
     fn make_in(&self, work: &Path, out: &Path) -> Result<()> {
@@ -212,9 +237,8 @@ impl Guest {
         let written = cpio::Archive::new(BufWriter::with_capacity(1 << 20, pipe), epoch)
             .and_then(|archive| tidy::archive(tree, archive));
         let status = zstd.wait().context("cannot wait for zstd")?;
-        written?;
         if status.success() {
-            return Ok(());
+            return written;
         }
         Err(Exit::Outside.because(format!("zstd ended with {status}"), "see whether the disk is full"))
     }

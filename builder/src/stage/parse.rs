@@ -33,6 +33,9 @@ pub struct Project {
 /// The lock's file name: the one file in a recipe's folder that is not the recipe's.
 pub const LOCK: &str = "recipe.lock";
 
+/// A lock that is being written, or that a killed run has left: it is not the recipe's either.
+pub const PARTIAL_LOCK: &str = ".recipe.lock.partial";
+
 impl Project {
     /// Reads the recipe in `folder`.
     ///
@@ -112,7 +115,7 @@ fn sources(folder: &Path) -> Result<Vec<Source>> {
         let name = path
             .to_str()
             .with_context(|| format!("the name of {} is not UTF-8", path.display()))?;
-        if metadata.is_dir() || name == LOCK {
+        if metadata.is_dir() || [LOCK, PARTIAL_LOCK].contains(&name) {
             continue;
         }
         let link = metadata.is_symlink();

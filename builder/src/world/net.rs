@@ -14,7 +14,7 @@ use super::http::{Client, Refusal};
 use super::partial::Partial;
 use super::progress::Progress;
 use super::{Mirrors, Store, parallel};
-use crate::mend::Exit;
+use crate::mend::{self, Exit};
 use crate::model::lock::Package;
 use crate::stage::resolve::Archive;
 
@@ -194,7 +194,8 @@ impl Net {
     /// Brings one file into the store, from the first mirror that gives it.
     fn obtain(&self, target: &Target<'_>, progress: &Progress) -> Result<()> {
         progress.name(target.name());
-        let mirrors = self.mirrors(target.archive)?;
+        let mirrors = self.mirrors(target.archive);
+        let mirrors = mirrors.map_err(|nowhere| self.damage(target).unwrap_or(nowhere))?;
         let Some(mut partial) = Partial::open(&self.store, target.sha256, target.size)? else {
             progress.add(target.size);
             return Ok(());
@@ -211,6 +212,12 @@ impl Net {
             }
         }
         Err(self.failure(target.name(), &troubles))
+    }
+
+    /// What is wrong with the file in the store, where it is there.
+    fn damage(&self, target: &Target<'_>) -> Option<Error> {
+        let error = self.store.checked(&target.sha256, target.size).err()?;
+        Some(error).filter(|error| mend::exit_code(error) == Exit::LockMismatch)
     }
 
     /// Asks one URL until the file is complete and right, or the URL has failed too often.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -227,7 +228,10 @@ pub fn first() -> Result<()> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWPID;
-    unshare(flags).or_mend(Exit::Unsupported, "cannot make namespaces", NO_NAMESPACES)?;
+    unshare(flags).map_err(|error| match error {
+        Errno::ENOSPC => Exit::Unsupported.because("cannot make namespaces: their number is limited", NO_NAMESPACES),
+        error => Exit::Unsupported.because(format!("cannot make namespaces: {}", error.desc()), NO_NAMESPACES),
+    })?;
     let mut line = line()?;
     line.write_all(b"u")?;
     let mut mapped = [0];

@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// As [`Store::checked`], and a target that cannot be written.
     pub fn copy_checked(&self, sha256: &Sha256, to: &Path) -> Result<()> {
-        let cannot_write = |error| self.outside(error, "write", to);
+        let cannot_write = |error: io::Error| Error::new(error).context(format!("cannot write {}", to.display()));
         let mut file = File::open(self.path(sha256)).map_err(|error| self.unreadable(error, sha256))?;
         let mut copy = NamedTempFile::new_in(folder_of(to)).map_err(cannot_write)?;
         let found = copy_hashed(&mut file, &mut copy).map_err(cannot_write)?;
