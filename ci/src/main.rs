@@ -1,12 +1,19 @@
 //! Every check that CI runs, in the order it runs them: `cargo ci`. What needs files or time has a command of its own.
 
+mod boot;
+mod difference;
+mod gate;
+mod host;
+mod listing;
+mod offline;
 mod oracle;
+mod reproduce;
+mod site;
 
 use anyhow::Result;
 use clap::Parser as _;
-use xshell::{Shell, cmd};
 
-/// Runs the checks that need nothing but the repository, or one that needs more.
+/// Runs everything that the gate runs, or one part of it.
 #[derive(clap::Parser)]
 struct Ci {
     #[command(subcommand)]
@@ -15,6 +22,9 @@ struct Ci {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Reproduce(reproduce::Args),
+    Offline,
+    Boot(boot::Args),
     /// Compares results with those of other people's tools.
     #[command(subcommand)]
     Oracle(oracle::Oracle),
@@ -22,15 +32,10 @@ enum Command {
 
 fn main() -> Result<()> {
     match Ci::parse().command {
-        None => check(),
+        None => gate::run(),
+        Some(Command::Reproduce(reproduce)) => reproduce.run(),
+        Some(Command::Offline) => offline::run(),
+        Some(Command::Boot(boot)) => boot.run(),
         Some(Command::Oracle(oracle)) => oracle.run(),
     }
-}
-
-fn check() -> Result<()> {
-    let shell = Shell::new()?;
-    cmd!(shell, "cargo fmt --all --check").run()?;
-    cmd!(shell, "cargo clippy --workspace --all-targets -- --deny warnings").run()?;
-    cmd!(shell, "cargo test --workspace").run()?;
-    Ok(())
 }
