@@ -30,6 +30,15 @@ pub(crate) struct Partition {
 }
 
 impl Comparison {
+    /// Returns whether each of these files is said to differ in this path.
+    pub(crate) fn blames(&self, path: &str, files: &[&str]) -> bool {
+        let blamed = |file: &str| {
+            let mut lines = self.differences.iter();
+            lines.any(|line| line.starts_with(file) && line.contains(path))
+        };
+        files.iter().all(|file| blamed(file))
+    }
+
     /// Prints every difference; returns whether there is none.
     pub(crate) fn print(&self) -> bool {
         self.differences.iter().for_each(|line| println!("differs: {line}"));
@@ -82,14 +91,18 @@ fn in_disk(one: &Path, other: &Path) -> Result<String> {
     );
     let folder = tempfile::tempdir_in("/var/tmp")?;
     let (ours, theirs) = (folder.path().join("one"), folder.path().join("other"));
+    let mut found = Vec::new();
     for (partition, counterpart) in tables.0.iter().zip(&tables.1) {
         let name = &partition.name;
         extract(&disks.0, partition, &ours)?;
         extract(&disks.1, counterpart, &theirs)?;
         if !same(&ours, &theirs)? {
             let file = if name == "root" { "rootfs.erofs" } else { "" };
-            return Ok(format!("partition {name}: {}", explain(file, &ours, &theirs)?));
+            found.push(format!("partition {name}: {}", explain(file, &ours, &theirs)?));
         }
+    }
+    if !found.is_empty() {
+        return Ok(found.join("; "));
     }
     Ok(if tables.0 == tables.1 {
         "no partition, but the space between them or the partition table".into()

@@ -10,6 +10,8 @@ mod oracle;
 mod reproduce;
 mod site;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser as _;
 
@@ -30,12 +32,24 @@ enum Command {
     Oracle(oracle::Oracle),
 }
 
-fn main() -> Result<()> {
-    match Ci::parse().command {
-        None => gate::run(),
-        Some(Command::Reproduce(reproduce)) => reproduce.run(),
-        Some(Command::Offline) => offline::run(),
-        Some(Command::Boot(boot)) => boot.run(),
-        Some(Command::Oracle(oracle)) => oracle.run(),
+fn main() -> ExitCode {
+    match Ci::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Ci {
+    fn run(self) -> Result<()> {
+        match self.command {
+            None => gate::run(),
+            Some(Command::Reproduce(reproduce)) => reproduce.run(),
+            Some(Command::Offline) => offline::run(),
+            Some(Command::Boot(boot)) => boot.run(),
+            Some(Command::Oracle(oracle)) => oracle.run(),
+        }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// How many pairs to compare; builds are shared between pairs
     #[arg(long, default_value_t = 1)]
     pairs: usize,
-    /// Let the builds differ, to see that it is noticed
+    /// Let two builds differ in a file, and see whether it is named
     #[arg(long, hide = true)]
     plant: bool,
 }
@@ -48,7 +48,11 @@ pub(crate) enum Place {
     Disk,
 }
 
+/// The ordinary user, who stays for the next time.
 const ORDINARY: &str = "begat-ci";
+
+/// The path of a file that differs on purpose.
+const PLANTED: &str = "etc/planted";
 
 /// Each differs from every other in at least three ways.
 pub(crate) const CONDITIONS: [Conditions; 5] = [
@@ -125,8 +129,21 @@ impl Args {
             println!("built  {}", conditions.summary(&site.shell)?);
             releases.push(release);
         }
-        compare_all(&releases)
+        match self.plant {
+            true => notice(&releases[0], &releases[1]),
+            false => compare_all(&releases),
+        }
     }
+}
+
+/// The planted file must be named wherever it is: in the root image, in the disk's partition, and in the initrd.
+fn notice(one: &Path, other: &Path) -> Result<()> {
+    let found = difference::compare(one, other)?;
+    found.print();
+    let noticed = found.blames(PLANTED, &["rootfs.erofs", "disk.raw", "initrd.cpio.zst"]);
+    ensure!(noticed, "{PLANTED} differs, and the comparison does not say so");
+    println!("reproduce: the planted difference was found");
+    Ok(())
 }
 
 /// Builds once more, under other conditions than the first time, and compares.
@@ -163,7 +180,10 @@ fn compare_all(releases: &[PathBuf]) -> Result<()> {
 fn plant(site: &Site) -> Result<()> {
     for folder in ["", "initrd"] {
         let script = site.recipe().join(folder).join("mkosi.postinst.chroot");
-        fs::write(&script, "#!/bin/sh\ncat /proc/sys/kernel/random/uuid >/etc/planted\n")?;
+        fs::write(
+            &script,
+            format!("#!/bin/sh\ncat /proc/sys/kernel/random/uuid >/{PLANTED}\n"),
+        )?;
         cmd!(site.shell, "chmod 755 {script}").quiet().run()?;
     }
     Ok(())

@@ -118,9 +118,12 @@ impl Image<'_> {
             self.release.join("uki.efi"),
             self.folder.path().join("section"),
         );
-        cmd!(shell, "objcopy --dump-section .cmdline={section} {uki} /dev/null")
-            .quiet()
-            .run()?;
+        cmd!(
+            shell,
+            "objcopy --output-target=binary --only-section=.cmdline {uki} {section}"
+        )
+        .quiet()
+        .run()?;
         let found = fs::read_to_string(section)?;
         let wanted = self.command_line()?;
         ensure!(
