@@ -48,8 +48,9 @@ pub fn make(store: &Store, packages: &[Controlled<'_>], tree: &Path) -> Result<V
         fs::create_dir_all(tree.join(name))?;
         fs::set_permissions(tree.join(name), Permissions::from_mode(0o500))?;
     }
+    fs::create_dir_all(tree.join("etc"))?;
     let machine_id = tree.join("etc/machine-id");
-    fs::write(&machine_id, "uninitialized\n").context("there is no /etc")?; // or systemd's scripts make one up
+    fs::write(&machine_id, "uninitialized\n")?; // or systemd's scripts make one up
     fs::set_permissions(machine_id, Permissions::from_mode(0o444))?;
     base.iter().map(|package| name(package).map(String::from)).collect()
 }
