@@ -74,33 +74,33 @@ fn unpack(store: &Store, deb: &Deb, tree: &Path) -> Result<()> {
 
 /// Essential packages, `base-files`, and what they depend on.
 fn base<'a, 'b>(packages: &'b [Controlled<'a>]) -> Result<Vec<&'b Controlled<'a>>> {
+    let begins = |package: &&Controlled<'_>| {
+        field(package, "Essential") == Some("yes") || field(package, "Package") == Some("base-files")
+    };
+    let mut waiting: Vec<&Controlled<'_>> = packages.iter().filter(begins).collect();
     let mut names = BTreeSet::new();
-    let mut waiting: Vec<&Controlled<'_>> = Vec::new();
-    for package in packages {
-        if field(package, "Essential") == Some("yes") || name(package)? == "base-files" {
-            waiting.push(package);
-        }
-    }
     while let Some(package) = waiting.pop() {
         if names.insert(name(package)?) {
-            for clause in ["Pre-Depends", "Depends"]
-                .iter()
-                .filter_map(|field_name| field(package, field_name))
-            {
-                for any in relation::parse(clause)? {
-                    waiting.extend(
-                        packages
-                            .iter()
-                            .find(|package| any.iter().any(|one| is(package, one.name))),
-                    );
-                }
-            }
+            waiting.extend(needed(package, packages)?);
         }
     }
-    Ok(packages
+    let is_in = |package: &&Controlled<'_>| name(package).is_ok_and(|name| names.contains(name));
+    Ok(packages.iter().filter(is_in).collect())
+}
+
+/// What of `packages` the package depends on; they were chosen so that each clause has one that holds.
+fn needed<'a, 'b>(package: &Controlled<'_>, packages: &'b [Controlled<'a>]) -> Result<Vec<&'b Controlled<'a>>> {
+    let mut needed = Vec::new();
+    for text in ["Pre-Depends", "Depends"]
         .iter()
-        .filter(|package| name(package).is_ok_and(|name| names.contains(name)))
-        .collect())
+        .filter_map(|name| field(package, name))
+    {
+        let clauses = relation::parse(text)?;
+        let holds =
+            |any: &Vec<relation::Relation<'_>>| packages.iter().find(|one| any.iter().any(|name| is(one, name.name)));
+        needed.extend(clauses.iter().filter_map(holds));
+    }
+    Ok(needed)
 }
 
 /// Whether the package has this name, or provides it.
