@@ -23,10 +23,14 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Copies the project and begat to a new place on disk.
+    /// Builds begat and makes a place for it.
     pub(crate) fn new() -> Result<Self> {
+        Self::with(&host::begat(&host::shell()?)?)
+    }
+
+    /// Copies the project and a begat that is built already to a new place on disk.
+    pub(crate) fn with(built: &Path) -> Result<Self> {
         let shell = host::shell()?;
-        let built = host::begat(&shell)?;
         let mut folder = tempfile::Builder::new();
         let folder = folder.prefix("begat-ci-").permissions(Permissions::from_mode(0o755));
         let folder = folder
