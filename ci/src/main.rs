@@ -1,12 +1,21 @@
 //! Every check that CI runs, in the order it runs them: `cargo ci`. What needs files or time has a command of its own.
 
+mod boot;
+mod difference;
+mod gate;
+mod host;
+mod listing;
+mod offline;
 mod oracle;
+mod reproduce;
+mod site;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser as _;
-use xshell::{Shell, cmd};
 
-/// Runs the checks that need nothing but the repository, or one that needs more.
+/// Runs everything that the gate runs, or one part of it.
 #[derive(clap::Parser)]
 struct Ci {
     #[command(subcommand)]
@@ -15,22 +24,32 @@ struct Ci {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Reproduce(reproduce::Args),
+    Offline,
+    Boot(boot::Args),
     /// Compares results with those of other people's tools.
     #[command(subcommand)]
     Oracle(oracle::Oracle),
 }
 
-fn main() -> Result<()> {
-    match Ci::parse().command {
-        None => check(),
-        Some(Command::Oracle(oracle)) => oracle.run(),
+fn main() -> ExitCode {
+    match Ci::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn check() -> Result<()> {
-    let shell = Shell::new()?;
-    cmd!(shell, "cargo fmt --all --check").run()?;
-    cmd!(shell, "cargo clippy --workspace --all-targets -- --deny warnings").run()?;
-    cmd!(shell, "cargo test --workspace").run()?;
-    Ok(())
+impl Ci {
+    fn run(self) -> Result<()> {
+        match self.command {
+            None => gate::run(),
+            Some(Command::Reproduce(reproduce)) => reproduce.run(),
+            Some(Command::Offline) => offline::run(),
+            Some(Command::Boot(boot)) => boot.run(),
+            Some(Command::Oracle(oracle)) => oracle.run(),
+        }
+    }
 }

@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use crate::mend::{Exit, OrMend as _};
 
-/// Memory that must be free for a build in memory, in KiB: twice what a guest of 300 packages takes.
-const ENOUGH: u64 = 8 << 20;
+/// Memory that must be free for a build in memory, in bytes: twice what a guest of 300 packages takes.
+pub const ENOUGH: u64 = 8 << 30;
 
 /// How many builds may work below one folder at once.
 const AT_ONCE: usize = 64;
@@ -74,9 +74,10 @@ impl Workspace {
     }
 }
 
-fn free_memory() -> u64 {
+/// Returns how much memory can be used without swapping, in bytes; 0 where the kernel does not say.
+pub fn free_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-        .unwrap_or(0)
+    let kib: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kib.unwrap_or(0) * 1024
 }

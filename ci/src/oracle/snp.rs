@@ -1,16 +1,14 @@
-//! Comparison with tools of others: `cargo ci oracle`.
+//! SEV-SNP launch digests, as sev-snp-measure computes them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xshell::{Shell, cmd};
 
-/// What to compare, and with which files.
-#[derive(clap::Subcommand)]
-pub(crate) enum Oracle {
-    Snp(Snp),
-}
+use super::python;
+use crate::host;
 
 /// Compares `begat measure snp` with sev-snp-measure of PyPI.
 #[derive(clap::Args)]
@@ -23,18 +21,99 @@ pub(crate) struct Snp {
     kernel: Option<PathBuf>,
     #[arg(long, requires = "kernel")]
     initrd: Option<PathBuf>,
+    /// A release, whose digests are compared instead.
+    #[arg(long, conflicts_with = "ovmf")]
+    release: Option<PathBuf>,
 }
 
-impl Oracle {
-    pub(crate) fn run(self) -> Result<()> {
-        match self {
-            Self::Snp(snp) => snp.run(),
+/// `measurements.json`, as far as it is of interest here.
+#[derive(Deserialize)]
+struct Measurements {
+    launches: Vec<Measured>,
+}
+
+/// A launch of `measurements.json`; those of other platforms lack most of this.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Measured {
+    platform: String,
+    #[serde(default)]
+    boot: String,
+    firmware: Named,
+    #[serde(default)]
+    vmm: String,
+    #[serde(default)]
+    vcpus: u32,
+    #[serde(default)]
+    vcpu_type: String,
+    #[serde(default)]
+    guest_features: u64,
+    #[serde(default)]
+    launch_digest: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// Compares every SNP digest of a release with that of sev-snp-measure for the same files.
+pub(crate) fn compare_release(release: &Path) -> Result<()> {
+    let measurements = fs::read(release.join("measurements.json"))?;
+    let measurements: Measurements = serde_json::from_slice(&measurements)?;
+    let launches = measurements.launches.iter().filter(|launch| launch.platform == "snp");
+    let launches: Vec<&Measured> = launches.collect();
+    let file = |name: &str| Ok::<_, anyhow::Error>(path_text(&release.join(name))?.to_owned());
+    let direct = (
+        file("vmlinuz")?,
+        file("initrd.cpio.zst")?,
+        fs::read_to_string(release.join("cmdline"))?,
+    );
+    let firmware = launches.iter().map(|launch| file(&launch.firmware.name));
+    let firmware: Vec<String> = firmware.collect::<Result<_>>()?;
+    let cases = launches
+        .iter()
+        .zip(&firmware)
+        .map(|(launch, ovmf)| launch.case(ovmf, &direct));
+    let shell = host::shell()?;
+    let python = python::programs(&shell)?.join("python");
+    let theirs = their_digests(&shell, &python, &cases.collect::<Vec<_>>())?;
+    let ours: Vec<&str> = launches.iter().map(|launch| launch.launch_digest.as_str()).collect();
+    let theirs: Vec<&str> = theirs.lines().collect();
+    ensure!(!ours.is_empty(), "the release has no digests of SEV-SNP");
+    ensure!(
+        ours == theirs,
+        "the release has {ours:#?}, and sev-snp-measure says {theirs:#?}"
+    );
+    println!(
+        "oracle snp: all {} digests of the release are those of sev-snp-measure",
+        ours.len()
+    );
+    Ok(())
+}
+
+impl Measured {
+    fn case<'a>(&'a self, ovmf: &'a str, (kernel, initrd, append): &'a (String, String, String)) -> Case<'a> {
+        let boot = match self.boot.as_str() {
+            "direct" => Boot { kernel, initrd, append },
+            _ => Boot::default(),
+        };
+        Case {
+            ovmf,
+            vmm: &self.vmm,
+            model: &self.vcpu_type,
+            features: self.guest_features,
+            vcpus: vec![self.vcpus],
+            boot,
         }
     }
 }
 
 impl Snp {
-    fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
+        if let Some(release) = &self.release {
+            return compare_release(&fs::canonicalize(release)?);
+        }
         let Some(ovmf) = &self.ovmf else {
             println!(
                 "skipped: oracle snp has no firmware to measure; give --ovmf FILE [--kernel FILE [--initrd FILE]]"
@@ -42,16 +121,11 @@ impl Snp {
             return Ok(());
         };
         let shell = Shell::new()?;
-        let target = std::env::current_exe()?
-            .parent()
-            .context("this program is in no folder")?
-            .to_owned();
-        let python = install(&shell, &target.join("oracle"))?;
-        cmd!(shell, "cargo build --quiet --package builder --bin begat").run()?;
+        let begat = host::begat(&shell)?;
+        let python = python::programs(&shell)?.join("python");
         let models = cmd!(shell, "{python} -c {SCRIPT}").read()?;
         let cases = self.cases(path_text(ovmf)?, models.lines().collect())?;
         let theirs = their_digests(&shell, &python, &cases)?;
-        let begat = target.join("begat");
         let mut compared = theirs.lines();
         let mut different = 0;
         for case in &cases {
@@ -90,7 +164,7 @@ impl Snp {
                 vmm,
                 model,
                 features,
-                vcpus: VCPUS,
+                vcpus: VCPUS.to_vec(),
                 boot: *boot,
             })
         });
@@ -115,13 +189,13 @@ impl Snp {
 }
 
 /// A launch, as the script reads it: an empty text is an option left out.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Serialize)]
 struct Case<'a> {
     ovmf: &'a str,
     vmm: &'a str,
     model: &'a str,
     features: u64,
-    vcpus: [u32; 4],
+    vcpus: Vec<u32>,
     #[serde(flatten)]
     boot: Boot<'a>,
 }
@@ -147,7 +221,7 @@ impl Case<'_> {
             ours.lines().count() == self.vcpus.len(),
             "begat printed {ours:?} for {flags:?}"
         );
-        let pairs = ours.lines().zip(theirs).zip(self.vcpus);
+        let pairs = ours.lines().zip(theirs).zip(&self.vcpus);
         let different = pairs.filter(|((ours, theirs), _)| ours != theirs);
         let printed = different.map(|((ours, theirs), vcpus)| {
             println!("begat measure snp {flags:?}\n  {vcpus} vCPUs: begat {ours}\n  sev-snp-measure {theirs}");
@@ -156,7 +230,7 @@ impl Case<'_> {
     }
 
     fn flags(&self) -> Vec<String> {
-        let vcpus = self.vcpus.map(|vcpus| vcpus.to_string()).join(",");
+        let vcpus = self.vcpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let features = format!("{:#x}", self.features);
         let always = [
             ("--ovmf", self.ovmf),
@@ -176,22 +250,6 @@ impl Case<'_> {
     }
 }
 
-/// Returns the Python of a virtual environment in `folder` that has the tool.
-fn install(shell: &Shell, folder: &Path) -> Result<PathBuf> {
-    let python = folder.join("bin/python");
-    if cmd!(shell, "{python} -c {SCRIPT}")
-        .quiet()
-        .ignore_stdout()
-        .ignore_stderr()
-        .run()
-        .is_err()
-    {
-        cmd!(shell, "python3 -m venv --clear {folder}").run()?;
-        cmd!(shell, "{python} -m pip install --quiet {TOOL}").run()?;
-    }
-    Ok(python)
-}
-
 fn their_digests(shell: &Shell, python: &Path, cases: &[Case]) -> Result<String> {
     let file = tempfile::NamedTempFile::new()?;
     serde_json::to_writer(&file, cases)?;
@@ -204,8 +262,7 @@ fn path_text(path: &Path) -> Result<&str> {
         .with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-const SCRIPT: &str = include_str!("oracle.py");
-const TOOL: &str = "sev-snp-measure==0.0.13";
+const SCRIPT: &str = include_str!("snp.py");
 
 const VCPUS: [u32; 4] = [1, 2, 4, 64];
 const GENERATIONS: [&str; 5] = ["EPYC-v4", "EPYC-Rome", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin"];

@@ -1,0 +1,39 @@
+//! Comparison with tools of others: `cargo ci oracle`.
+
+pub(crate) mod image;
+mod python;
+pub(crate) mod sbom;
+pub(crate) mod snp;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+/// What to compare, and with which files.
+#[derive(clap::Subcommand)]
+pub(crate) enum Oracle {
+    Snp(snp::Snp),
+    Image(Release),
+    Sbom(Release),
+}
+
+/// Compares a release with what tools of others make of it.
+#[derive(clap::Args)]
+pub(crate) struct Release {
+    /// The folder of the release
+    release: PathBuf,
+}
+
+impl Oracle {
+    pub(crate) fn run(self) -> Result<()> {
+        match self {
+            Self::Snp(snp) => snp.run(),
+            Self::Image(Release { release }) => image::check(&fs::canonicalize(release)?),
+            Self::Sbom(Release { release }) => {
+                let schema = sbom::schema().context("../shared/vectors/spdx has no schema of SPDX 2.3")?;
+                sbom::check(&fs::canonicalize(release)?, &schema)
+            }
+        }
+    }
+}
