@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::{Display, Write as _};
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use anyhow::{Error, Result};
@@ -106,7 +107,22 @@ pub fn report(error: &Error) -> String {
 
 /// What to do about an error, outermost first.
 pub fn mends(error: &Error) -> Vec<&str> {
-    failures(error).map(|failure| failure.mend.as_str()).collect()
+    let known: Vec<&str> = failures(error).map(|failure| failure.mend.as_str()).collect();
+    if known.is_empty() {
+        usual(error).into_iter().collect()
+    } else {
+        known
+    }
+}
+
+/// What mostly helps where nobody has foreseen the error.
+fn usual(error: &Error) -> Option<&'static str> {
+    let outside = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>())?;
+    match outside.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("make room on that disk"),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some("make it writable for this user"),
+        _ => None,
+    }
 }
 
 /// The exit code of the outermost failure; an error nobody classified came from outside.

@@ -1,10 +1,15 @@
 //! The one place that starts other programs.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
+use super::room;
 use crate::mend::{Exit, OrMend as _};
 
 /// A program that we rely on, and how to get it where it is missing.
@@ -25,6 +30,9 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 /// How many lines of a failed program's output go into the error.
 const LAST_LINES: usize = 25;
 
+/// How long a program may go on after it has said that the disk is full.
+const GRACE: Duration = Duration::from_secs(20);
+
 /// A program of the tool tree: it is missing only where the tree is not what it should be.
 pub const fn of_the_tree(name: &'static str) -> Program {
     Program {
@@ -41,8 +49,13 @@ impl Program {
     /// It cannot be started, or ends with another status than 0: the error has the last lines of its output.
     pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Vec<u8>> {
         let mut command = self.command(arguments);
-        let output = command.stdin(Stdio::null()).output();
-        let output = output.or_mend(Exit::Unsupported, format!("cannot start {}", self.name), self.mend)?;
+        let pipes = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = pipes.spawn();
+        let child = child.or_mend(Exit::Unsupported, format!("cannot start {}", self.name), self.mend)?;
+        let output = end_of(child).with_context(|| format!("cannot read what {} says", self.name))?;
         if output.status.success() {
             return Ok(output.stdout);
         }
@@ -74,6 +87,48 @@ pub fn ourselves(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Co
     command
 }
 
+/// Reads what the program says to its end. One that finds the disk full and goes on waiting for itself, as mkfs.erofs
+/// 1.8 does, is ended.
+fn end_of(mut child: Child) -> io::Result<Output> {
+    let stdout = child.stdout.take().expect("its standard output is a pipe");
+    let stderr = child.stderr.take().expect("its standard error is a pipe");
+    let (full, is_full) = mpsc::channel();
+    thread::scope(|threads| {
+        let results = threads.spawn(|| read(stdout, |_| {}));
+        let messages = threads.spawn(move || {
+            let tell = |line: &[u8]| {
+                if room::is_said_by(&String::from_utf8_lossy(line)) {
+                    let _ = full.send(()); // nobody waits for it any more
+                }
+            };
+            read(stderr, tell) // then the channel closes
+        });
+        if is_full.recv().is_ok() {
+            let end = Instant::now() + GRACE;
+            let over = || is_full.recv_timeout(end.saturating_duration_since(Instant::now()));
+            while over().is_ok() {}
+            if Instant::now() >= end {
+                child.kill()?;
+            }
+        }
+        let [stdout, stderr] = [results, messages].map(|reader| reader.join().expect("reading does not panic"));
+        let (status, stdout, stderr) = (child.wait()?, stdout?, stderr?);
+        Ok(Output { status, stdout, stderr })
+    })
+}
+
+/// Reads to the end and shows each line on the way.
+fn read(from: impl io::Read, see: impl Fn(&[u8])) -> io::Result<Vec<u8>> {
+    let (mut from, mut bytes) = (BufReader::new(from), Vec::new());
+    loop {
+        let start = bytes.len();
+        if from.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(bytes);
+        }
+        see(&bytes[start..]);
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 fn clean(name: &str) -> Command {
     let mut command = Command::new(name);
@@ -86,4 +141,26 @@ fn last_lines(output: &Output) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SH: Program = Program {
+        name: "sh",
+        mend: "none",
+    };
+
+    #[test]
+    fn what_a_program_says_and_how_it_ends() {
+        assert_eq!(SH.run(["-c", "echo out; echo err >&2"]).unwrap(), b"out\n");
+        let error = SH
+            .run(["-c", "echo out; echo No space left on device >&2; exit 3"])
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sh ended with exit status: 3:\nout\nNo space left on device"
+        );
+    }
 }

@@ -37,8 +37,12 @@ pub fn explain<T>(outcome: Result<T>, places: &[Place<'_>]) -> Result<T> {
 }
 
 fn says_so(error: &Error) -> bool {
-    let mut causes = error.chain().map(ToString::to_string);
-    causes.any(|cause| WORDS.iter().any(|words| cause.contains(words)))
+    error.chain().any(|cause| is_said_by(&cause.to_string()))
+}
+
+/// Returns whether this is a message about a full disk.
+pub(super) fn is_said_by(message: &str) -> bool {
+    WORDS.iter().any(|words| message.contains(words))
 }
 
 /// Bytes that are left to us there.
