@@ -1,8 +1,8 @@
 //! Bad input and faults, as a user meets them: which exit code, which message, and that nothing is lost.
 //!
-//! Packages come from a small archive whose tools are empty, so a build that gets past its faults ends at "cannot start
-//! mkosi". What needs a whole build is in `interrupted.rs`; mirrors that stall, which takes minutes with the limits of
-//! the command line, are in `fetch.rs`.
+//! Packages come from a small archive whose tools are empty, so a build that gets past its faults ends where it starts
+//! the first of them. What needs a whole build is in `interrupted.rs`; mirrors that stall, which takes minutes with the
+//! limits of the command line, are in `fetch.rs`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -47,7 +47,7 @@ modules = []
 "#;
 
 /// How far a build gets with tools that are empty.
-const PAST_FETCHING: &str = "cannot start mkosi";
+const PAST_FETCHING: &str = "mend: the tool tree lacks it";
 
 /// A project, a mirror, a store and a folder for releases, all in one folder.
 struct Site {
