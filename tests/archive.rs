@@ -120,6 +120,8 @@ pub struct Deb {
     pub fields: String,
     /// Paths below the root, and contents.
     pub files: Vec<(String, String)>,
+    /// A last member that no package should have: its name as it is, and its kind.
+    pub evil: Option<(String, tar::EntryType)>,
 }
 
 impl Deb {
@@ -133,6 +135,7 @@ impl Deb {
                 format!("usr/share/doc/{name}/copyright"),
                 format!("{name} is in the public domain\n"),
             )],
+            evil: None,
         }
     }
 
@@ -146,6 +149,21 @@ impl Deb {
         )
     }
 
+    fn data(&self) -> Vec<u8> {
+        let mut bytes = tar(&self.files);
+        if let Some((name, kind)) = &self.evil {
+            let mut header = tar::Header::new_ustar();
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            header.set_size(0);
+            header.set_cksum();
+            let end = bytes.len() - 1024; // two empty blocks
+            bytes.splice(end..end, *header.as_bytes());
+        }
+        bytes
+    }
+
     fn path(&self) -> String {
         format!("pool/main/{}_{}_amd64.deb", self.name, self.version)
     }
@@ -156,7 +174,7 @@ impl Deb {
         let members = [
             ("debian-binary", b"2.0\n".to_vec()),
             ("control.tar", control),
-            ("data.tar", tar(&self.files)),
+            ("data.tar", self.data()),
         ];
         let mut archive = ar::Builder::new(Vec::new());
         for (name, bytes) in members {
@@ -279,6 +297,38 @@ impl Suite {
         }
         release
     }
+}
+
+/// Returns Debian, small.
+pub fn trixie() -> Suite {
+    let tools = [
+        "apt",
+        "cryptsetup-bin",
+        "debian-archive-keyring",
+        "erofs-utils",
+        "mkosi",
+        "systemd-boot-efi",
+        "systemd-repart",
+        "xz-utils",
+        "zstd",
+        "qemu-system-x86",
+        "swtpm",
+    ];
+    let mut packages: Vec<_> = tools
+        .into_iter()
+        .map(|name| Deb::new(name, "Depends: libc6\n"))
+        .collect();
+    packages.extend([
+        Deb::new("base-files", "Essential: yes\n"),
+        Deb::new("guest", "Depends: libc6 (>= 1), kmod\n"),
+        Deb::new("kmod", ""),
+        Deb::new("libc6", "Source: glibc\n"),
+        Deb::new("linux-image-cloud-amd64", "Depends: linux-image-6-cloud-amd64 (= 1)\n"),
+        Deb::new("linux-image-6-cloud-amd64", "Depends: kmod, linux-modules-6 (= 1)\n"),
+        Deb::new("linux-modules-6", ""),
+        Deb::new("ovmf", "Depends: libc6\n"),
+    ]);
+    Suite::new("trixie", packages)
 }
 
 /// Writes the files of an archive below `root`.

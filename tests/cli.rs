@@ -14,6 +14,7 @@ use builder::stage::release::Existing;
 fn transcripts() {
     let folder = tempfile::tempdir().unwrap();
     releases(folder.path());
+    recipes(folder.path());
     std::env::set_current_dir(folder.path()).unwrap(); // transcripts name what they are about by relative paths
     let transcripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cli/*.trycmd");
     trycmd::TestCases::new()
@@ -32,4 +33,29 @@ fn releases(folder: &Path) {
     fs::remove_file(folder.join("crowded/cmdline")).unwrap();
     fs::write(folder.join("unread/manifest.json"), "{").unwrap();
     fs::create_dir(folder.join("empty")).unwrap();
+}
+
+/// The recipes that transcripts are about: a good one, and what somebody mistyped in others.
+fn recipes(folder: &Path) {
+    const MINIMAL: &str = include_str!("../recipes/minimal/recipe.toml");
+    let recipe = |name: &str, from: &str, to: &str| {
+        let text = MINIMAL.replacen(from, to, 1).replace("../../", "../");
+        fs::create_dir(folder.join(name)).unwrap();
+        fs::write(folder.join(name).join("recipe.toml"), text).unwrap();
+    };
+    recipe("minimal", "", "");
+    recipe("unknown-key", "packages", "pakages");
+    recipe("wrong-type", "tools = \"trixie\"", "tools = 13");
+    recipe("undeclared-suite", "tools = \"trixie\"", "tools = \"trixy\"");
+    recipe("bad-name", "\"minimal\"", "\"../minimal\"");
+    recipe("no-firmware", "firmware/generic", "firmware/generous");
+    for named in [
+        "firmware/amdsev/firmware.toml",
+        "firmware/generic/firmware.toml",
+        "kernels/debian-cloud/kernel.toml",
+    ] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(named);
+        fs::create_dir_all(folder.join(named).parent().unwrap()).unwrap();
+        fs::copy(from, folder.join(named)).unwrap();
+    }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Error;
 use builder::mend::{self, Exit};
 use builder::model::Recipe;
+use builder::stage::resolve::Archive as _;
 use builder::world::environment::Proxies;
 use builder::world::net::{Limits, Reach, Wanted};
 use builder::world::{Mirrors, Net, Store};

@@ -1,5 +1,7 @@
 //! A web server on the loopback interface that does what mirrors should not.
 
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
+
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

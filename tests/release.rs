@@ -11,7 +11,7 @@ use std::sync::Barrier;
 
 use builder::mend;
 use builder::model::release::{MANIFEST, Manifest};
-use builder::stage::release::{Existing, Staging};
+use builder::stage::release::{Existing, Staging, Stamps};
 use builder::stage::verify::{self, Finding};
 use fixture::{fill, origin, publish};
 use measure::Sha256;
@@ -220,7 +220,7 @@ fn swapped_manifest_is_consistent_but_another_release() {
     let forged = Staging::begin(&published.parent.path().join("forged"), Existing::Refuse).unwrap();
     fill(forged.folder());
     fs::write(forged.folder().join("cmdline"), "init=/bin/sh").unwrap();
-    let forged = forged.publish(origin()).unwrap();
+    let forged = forged.publish(origin(), Stamps::new()).unwrap();
     fs::write(published.path(MANIFEST), forged.text()).unwrap();
     assert_eq!(published.findings(), Vec::<String>::new());
     let verdict = verify::verify(&published.release, Some(wanted)).unwrap();
@@ -273,7 +273,7 @@ fn a_destination_made_meanwhile_is_not_overwritten() {
     let late = Staging::begin(&release, Existing::Refuse).unwrap();
     fill(late.folder());
     let first = publish(&release, Existing::Refuse);
-    assert!(late.publish(origin()).is_err());
+    assert!(late.publish(origin(), Stamps::new()).is_err());
     assert_eq!(verify::verify(&release, Some(first.digest())).unwrap().findings, []);
     assert_eq!(neighbours(parent.path(), "minimal"), Vec::<String>::new());
 }
@@ -311,7 +311,7 @@ fn what_no_release_has_is_not_published() {
     let staging = Staging::begin(&release, Existing::Refuse).unwrap();
     fill(staging.folder());
     symlink("/etc/passwd", staging.folder().join("link")).unwrap();
-    let error = staging.publish(origin()).expect_err("a symbolic link");
+    let error = staging.publish(origin(), Stamps::new()).expect_err("a symbolic link");
     assert!(error.to_string().contains("\"link\" cannot be in a release"), "{error}");
     assert!(!release.exists());
 }
@@ -324,7 +324,7 @@ fn of_two_builds_at_once_one_is_published() {
         let staging = Staging::begin(&release, Existing::Refuse).unwrap();
         fill(staging.folder());
         start.wait();
-        staging.publish(origin()).is_ok()
+        staging.publish(origin(), Stamps::new()).is_ok()
     };
     let published = std::thread::scope(|scope| {
         let builds: Vec<_> = (0..4).map(|_| scope.spawn(build)).collect();

@@ -7,7 +7,7 @@ mod archive;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use archive::{Deb, HashAlgorithm, Signer, Suite};
+use archive::{Deb, HashAlgorithm, Signer, Suite, trixie};
 use builder::debian::openpgp::Keyring;
 use builder::mend::{self, Exit};
 use builder::model::lock::{Lock, Source, Tree};
@@ -36,38 +36,6 @@ suite = "trixie"
 packages = ["kmod"]
 modules = []
 "#;
-
-/// Debian, small.
-fn trixie() -> Suite {
-    let tools = [
-        "apt",
-        "cryptsetup-bin",
-        "debian-archive-keyring",
-        "erofs-utils",
-        "mkosi",
-        "systemd-boot-efi",
-        "systemd-repart",
-        "xz-utils",
-        "zstd",
-        "qemu-system-x86",
-        "swtpm",
-    ];
-    let mut packages: Vec<_> = tools
-        .into_iter()
-        .map(|name| Deb::new(name, "Depends: libc6\n"))
-        .collect();
-    packages.extend([
-        Deb::new("base-files", "Essential: yes\n"),
-        Deb::new("guest", "Depends: libc6 (>= 1), kmod\n"),
-        Deb::new("kmod", ""),
-        Deb::new("libc6", "Source: glibc\n"),
-        Deb::new("linux-image-cloud-amd64", "Depends: linux-image-6-cloud-amd64 (= 1)\n"),
-        Deb::new("linux-image-6-cloud-amd64", "Depends: kmod, linux-modules-6 (= 1)\n"),
-        Deb::new("linux-modules-6", ""),
-        Deb::new("ovmf", "Depends: libc6\n"),
-    ]);
-    Suite::new("trixie", packages)
-}
 
 fn security() -> Suite {
     let mut libc6 = Deb::new("libc6", "Source: glibc\n");

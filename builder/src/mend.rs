@@ -98,10 +98,15 @@ pub fn report(error: &Error) -> String {
     for cause in error.chain().skip(1) {
         let _ = writeln!(text, "  because {cause}");
     }
-    for failure in failures(error) {
-        let _ = writeln!(text, "mend: {}", failure.mend);
+    for mend in mends(error) {
+        let _ = writeln!(text, "mend: {mend}");
     }
     text
+}
+
+/// What to do about an error, outermost first.
+pub fn mends(error: &Error) -> Vec<&str> {
+    failures(error).map(|failure| failure.mend.as_str()).collect()
 }
 
 /// The exit code of the outermost failure; an error nobody classified came from outside.

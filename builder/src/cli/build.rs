@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::inspect;
 use super::supply::Supply;
+use crate::mend::{Exit, OrMend as _};
 use crate::stage::build::Build;
 use crate::stage::lock;
 use crate::stage::parse::Project;
@@ -64,7 +65,11 @@ impl Args {
             Existing::Refuse
         };
         if let Some(parent) = output.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+            fs::create_dir_all(parent).or_mend(
+                Exit::Outside,
+                format!("cannot make {}", parent.display()),
+                "choose another folder: --output DIR",
+            )?;
         }
         Staging::begin(output, existing)
     }

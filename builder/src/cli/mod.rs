@@ -2,6 +2,7 @@
 
 mod boot;
 mod build;
+mod doctor;
 mod inside;
 mod inspect;
 mod lock;
@@ -27,6 +28,7 @@ enum Command {
     Verify(verify::Args),
     Inspect(inspect::Args),
     Boot(boot::Args),
+    Doctor(doctor::Args),
     #[command(hide = true)]
     Inside(inside::Args),
 }
@@ -40,6 +42,7 @@ impl Cli {
             Command::Verify(verify) => verify.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Boot(boot) => boot.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Inside(inside) => inside.run(),
         }
     }

@@ -40,7 +40,7 @@ const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// Inputs that are not what the lock names, programs of the tool tree that fail, a full disk.
 pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
     let made = tempfile::tempdir_in(release).context("cannot make a folder for the guest")?;
-    inputs.make_guest(made.path())?;
+    inputs.make_guest(made.path(), release.parent().unwrap_or(release))?;
     for (from, to) in [
         (output::ROOT, file::ROOT),
         (output::INITRD, file::INITRD),
@@ -71,7 +71,7 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
 }
 
 impl Inputs<'_> {
-    fn make_guest(&self, out: &Path) -> Result<()> {
+    fn make_guest(&self, out: &Path, releases: &Path) -> Result<()> {
         let bind = |host: &Path, inside: &str, writable| Bind {
             host: host.into(),
             inside: inside.into(),
@@ -88,10 +88,10 @@ impl Inputs<'_> {
             ],
             owners: Owners::Range,
         };
-        sandbox.run(&crate::stage::Work::Guest(self.guest()))
+        sandbox.run(&crate::stage::Work::Guest(self.guest(releases)))
     }
 
-    fn guest(&self) -> Guest {
+    fn guest(&self, releases: &Path) -> Guest {
         let recipe = &self.project.recipe;
         let image = |tree, suite: &str, packages: &[String]| Image {
             suite: suite.into(),
@@ -106,6 +106,8 @@ impl Inputs<'_> {
             initrd: image(Tree::Initrd, &recipe.initrd.suite, &recipe.initrd.packages),
             modules: recipe.initrd.modules.clone(),
             kernel: self.lock.packages(Tree::Kernel).map(Deb::from).collect(),
+            releases: releases.into(),
+            workspace: self.workspace.folder().map(PathBuf::from),
         }
     }
 

@@ -14,10 +14,12 @@ use crate::model::lock::Tree;
 use crate::model::release::Origin;
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::assemble::{self, Inputs};
+use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
 use crate::stage::{fetch, measure, say};
 use crate::world::net::Net;
+use crate::world::room::{self, Place};
 use crate::world::store::Store;
 use crate::world::workspace::Workspace;
 
@@ -46,13 +48,15 @@ impl Build<'_> {
             workspace: self.workspace,
         };
         let folder = staging.folder().to_owned();
-        let artifacts = assemble::assemble(&inputs, &folder)?;
-        say("measure", "what each launch will report");
-        let stamps = staging.stamps(Stamps::new())?;
+        let made = self.make(&inputs, &staging, &folder);
+        let releases = folder.parent().unwrap_or(&folder);
+        let place = Place {
+            folder: &folder,
+            name: format!("the release, {},", releases.display()),
+            mend: OTHER_OUTPUT,
+        };
+        let stamps = room::explain(made, &[place])?;
         let recipe = &self.project.recipe;
-        let measurements = measure::measure(&recipe.launch, &artifacts, &stamps, &folder)?;
-        say("release", "documents and manifest");
-        self.write_documents(&folder, &artifacts, &stamps, &measurements)?;
         let (name, epoch) = (recipe.name.clone(), recipe.epoch);
         let origin = Origin {
             name,
@@ -61,6 +65,17 @@ impl Build<'_> {
             lock: self.lock.digest(),
         };
         staging.publish(origin, stamps)
+    }
+
+    /// Fills the folder of the release.
+    fn make(&self, inputs: &Inputs<'_>, staging: &Staging, folder: &Path) -> Result<Stamps> {
+        let artifacts = assemble::assemble(inputs, folder)?;
+        say("measure", "what each launch will report");
+        let stamps = staging.stamps(Stamps::new())?;
+        let measurements = measure::measure(&self.project.recipe.launch, &artifacts, &stamps, folder)?;
+        say("release", "documents and manifest");
+        self.write_documents(folder, &artifacts, &stamps, &measurements)?;
+        Ok(stamps)
     }
 
     fn write_documents(

@@ -19,8 +19,10 @@ use crate::debian::repository;
 use crate::image::cpio;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::Package;
+use crate::stage::base::{self, Controlled};
 use crate::stage::{modules, say};
 use crate::world::program::{Program, of_the_tree};
+use crate::world::room::{self, Place};
 use crate::world::store::Store;
 use crate::world::{tidy, unpack};
 
@@ -38,6 +40,9 @@ pub struct Guest {
     /// Kernel modules of the initrd, by name.
     pub modules: Vec<String>,
     pub kernel: Vec<Deb>,
+    /// Where the release and the work are on the host, for messages; without a workspace it is memory.
+    pub releases: PathBuf,
+    pub workspace: Option<PathBuf>,
 }
 
 /// A tree that mkosi makes.
@@ -88,6 +93,9 @@ pub mod inside {
     pub const STORE: &str = "/run/store";
 }
 
+/// What to do where the release's disk is full.
+pub const OTHER_OUTPUT: &str = "make room there, or choose another folder: --output DIR";
+
 const MKOSI: Program = of_the_tree("mkosi");
 const MKFS_EROFS: Program = of_the_tree("mkfs.erofs");
 const DEPMOD: Program = of_the_tree("depmod");
@@ -104,9 +112,27 @@ impl Guest {
     pub fn make(&self) -> Result<()> {
         let work = Path::new("/work");
         tidy::clear(work)?; // a killed run may have left things here
-        let made = self.make_in(work, Path::new(inside::OUT));
+        let out = Path::new(inside::OUT);
+        let made = room::explain(self.make_in(work, out), &self.places(work, out));
         let cleared = tidy::clear(work);
         made.and(cleared)
+    }
+
+    fn places<'a>(&self, work: &'a Path, out: &'a Path) -> [Place<'a>; 2] {
+        let workspace = self.workspace.as_ref();
+        let out = Place {
+            folder: out,
+            name: format!("the release, {},", self.releases.display()),
+            mend: OTHER_OUTPUT,
+        };
+        let work = Place {
+            folder: work,
+            name: workspace.map_or("the workspace, memory,".into(), |folder| {
+                format!("the workspace, {},", folder.display())
+            }),
+            mend: "make room there, or name another folder: --workspace DIR",
+        };
+        [out, work]
     }
 
     fn make_in(&self, work: &Path, out: &Path) -> Result<()> {
@@ -115,8 +141,8 @@ impl Guest {
         let (root, initrd) = (work.join("built/root"), work.join("built/initrd"));
         say("assemble", "root tree and initrd tree, with mkosi");
         let release = thread::scope(|threads| {
-            let root = threads.spawn(|| self.run_mkosi(work, &store, "root", "", &self.root));
-            let initrd = threads.spawn(|| self.run_mkosi(work, &store, "initrd", "initrd", &self.initrd));
+            let root = threads.spawn(|| self.make_tree(work, &store, &self.root, ("root", "")));
+            let initrd = threads.spawn(|| self.make_tree(work, &store, &self.initrd, ("initrd", "initrd")));
             let release = unpack_kernel(&store, &self.kernel, &work.join("kernel"), out);
             joined(root).and(joined(initrd)).and(release)
         })?;
@@ -135,18 +161,25 @@ impl Guest {
         })
     }
 
-    /// Runs mkosi on the configuration in `folder` of the recipe, against a repository of exactly the locked packages.
-    fn run_mkosi(&self, work: &Path, store: &Store, name: &str, folder: &str, image: &Image) -> Result<()> {
-        let repository = work.join("repository").join(name);
-        write_repository(store, image, &repository)?;
+    /// Makes a tree: its base, then mkosi on the configuration in the recipe's `folder`.
+    fn make_tree(&self, work: &Path, store: &Store, image: &Image, (name, folder): (&str, &str)) -> Result<()> {
+        let packages = write_repository(store, image, &work.join("repository").join(name))?;
+        let base = base::make(store, &packages, &work.join("base").join(name))?;
+        for folder in ["built", "mkosi", &format!("cache/{name}")] {
+            fs::create_dir_all(work.join(folder))?;
+        }
         let place = |what: &str| format!("{}/{what}", work.display());
         let settings = [
             ("directory", place(&format!("recipe/{folder}"))),
             ("distribution", "debian".into()),
             ("release", image.suite.clone()),
             ("architecture", "x86-64".into()),
-            ("local-mirror", format!("file://{}", repository.display())),
+            (
+                "local-mirror",
+                format!("file://{}", place(&format!("repository/{name}"))),
+            ),
             ("repository-key-check", "no".into()), // each package was checked against the lock
+            ("base-tree", place(&format!("base/{name}"))),
             ("format", "directory".into()),
             ("output-directory", place("built")),
             ("output", name.into()),
@@ -158,14 +191,14 @@ impl Guest {
             ("with-recommends", "no".into()),
             ("incremental", "no".into()),
         ];
-        for folder in ["built", "mkosi", &format!("cache/{name}")] {
-            fs::create_dir_all(work.join(folder))?;
-        }
         let settings = settings.iter().map(|(name, value)| format!("--{name}={value}"));
-        let packages = image.packages.iter().map(|package| format!("--package={package}"));
-        let verb = std::iter::once("build".to_owned());
+        let packages = base
+            .iter()
+            .chain(&image.packages)
+            .map(|package| format!("--package={package}"));
+        let arguments = settings.chain(packages).chain(["build".into()]);
         MKOSI
-            .run(settings.chain(packages).chain(verb))
+            .run(arguments)
             .with_context(|| format!("cannot make the {name} tree"))
             .map(drop)
     }
@@ -204,9 +237,8 @@ impl Guest {
         let written = cpio::Archive::new(BufWriter::with_capacity(1 << 20, pipe), epoch)
             .and_then(|archive| tidy::archive(tree, archive));
         let status = zstd.wait().context("cannot wait for zstd")?;
-        written?;
         if status.success() {
-            return Ok(());
+            return written;
         }
         Err(Exit::Outside.because(format!("zstd ended with {status}"), "see whether the disk is full"))
     }
@@ -226,26 +258,27 @@ fn run_depmod(tree: &Path, release: &str) -> Result<()> {
     DEPMOD.run([Path::new("-b"), tree, Path::new(release)]).map(drop)
 }
 
-/// Writes a package repository of exactly the given packages, each checked against its digest on the way.
-fn write_repository(store: &Store, image: &Image, folder: &Path) -> Result<()> {
+/// Writes a package repository of exactly the locked packages, each checked against its digest on the way.
+fn write_repository<'a>(store: &Store, image: &'a Image, folder: &Path) -> Result<Vec<Controlled<'a>>> {
     let pool = folder.join("pool");
     fs::create_dir_all(&pool)?;
-    let entries = image.debs.iter().map(|deb| {
+    let packages = image.debs.iter().map(|deb| {
         let file = pool.join(&deb.file);
         store.copy_checked(&deb.sha256, &file)?;
         let control = deb::control(File::open(&file)?).with_context(|| format!("cannot read {}", deb.file))?;
-        Ok(repository::entry(
-            &control,
-            &format!("pool/{}", deb.file),
-            deb.size,
-            &deb.sha256,
-        ))
+        Ok(Controlled { deb, control })
     });
-    let packages: String = entries.collect::<Result<_>>()?;
+    let packages: Vec<Controlled<'_>> = packages.collect::<Result<_>>()?;
+    let entry = |package: &Controlled<'_>| {
+        let deb = package.deb;
+        repository::entry(&package.control, &format!("pool/{}", deb.file), deb.size, &deb.sha256)
+    };
+    let index: String = packages.iter().map(entry).collect();
     let suite = folder.join("dists").join(&image.suite);
     fs::create_dir_all(suite.join("main/binary-amd64"))?;
-    fs::write(suite.join("main/binary-amd64/Packages"), &packages)?;
-    fs::write(suite.join("Release"), repository::release(&image.suite, &packages)).context("cannot write Release")
+    fs::write(suite.join("main/binary-amd64/Packages"), &index)?;
+    fs::write(suite.join("Release"), repository::release(&image.suite, &index)).context("cannot write Release")?;
+    Ok(packages)
 }
 
 /// Takes the kernel image and the modules out of the kernel's packages; returns the kernel's release.

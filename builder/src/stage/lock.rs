@@ -1,16 +1,16 @@
 //! The lock of a recipe: kept, renewed or refused.
 
-use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::mend::Exit;
+use crate::mend::{Exit, OrMend as _};
 use crate::model::Lock;
 use crate::model::lock::Tree;
 use crate::model::recipe::Firmware;
-use crate::stage::parse::{LOCK, Project};
+use crate::stage::parse::{LOCK, PARTIAL_LOCK, Project};
 use crate::stage::resolve::{Wanted, resolve};
 use crate::stage::say;
 use crate::world::clock;
@@ -75,13 +75,21 @@ fn read(project: &Project) -> Result<Option<Lock>> {
     }
 }
 
-/// The old lock or the new one, whatever happens in between.
+/// The old lock or the new one, whatever happens in between; of two begat one writes after the other.
 fn write(project: &Project, lock: &Lock) -> Result<()> {
-    let problem = || format!("cannot write {}", place(project).display());
-    let mut file = tempfile::NamedTempFile::new_in(&project.folder).with_context(problem)?;
-    file.write_all(lock.text().as_bytes())
-        .and_then(|()| file.as_file().sync_all())
-        .with_context(problem)?;
-    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.persist(place(project)).map(drop).with_context(problem)
+    let (partial, place) = (project.folder.join(PARTIAL_LOCK), place(project));
+    let steps = || -> io::Result<()> {
+        let folder = File::open(&project.folder)?;
+        folder.lock()?;
+        let mut file = File::create(&partial)?; // over that of a run that was killed
+        file.write_all(lock.text().as_bytes())?;
+        file.sync_all()?;
+        fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        fs::rename(&partial, &place)
+    };
+    steps().or_mend(
+        Exit::Outside,
+        format!("cannot write {}", place.display()),
+        "make room on its disk, or make the recipe's folder writable for this user",
+    )
 }

@@ -1,8 +1,10 @@
 //! One file per arrow of the line from recipe to release.
 
 pub mod assemble;
+pub mod base;
 pub mod boot;
 pub mod build;
+pub mod doctor;
 pub mod fetch;
 pub mod guest;
 pub mod lock;

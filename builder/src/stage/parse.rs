@@ -33,13 +33,16 @@ pub struct Project {
 /// The lock's file name: the one file in a recipe's folder that is not the recipe's.
 pub const LOCK: &str = "recipe.lock";
 
+/// A lock that is being written, or that a killed run has left: it is not the recipe's either.
+pub const PARTIAL_LOCK: &str = ".recipe.lock.partial";
+
 impl Project {
     /// Reads the recipe in `folder`.
     ///
     /// # Errors
     /// A file that is missing or is not what it should be.
     pub fn read(folder: &Path) -> Result<Self> {
-        let text = read(&folder.join("recipe.toml"))?;
+        let text = read(&folder.join("recipe.toml"), "name a recipe's folder: recipes/minimal")?;
         let recipe = Recipe::parse(&text)?;
         let mut named = Vec::new();
         let firmware = recipe.firmware.iter().map(|place| {
@@ -75,9 +78,8 @@ impl Project {
     }
 }
 
-fn read(file: &Path) -> Result<String> {
-    let problem = || format!("cannot read {}", file.display());
-    fs::read_to_string(file).or_mend(Exit::Usage, problem(), "name a recipe's folder: recipes/minimal")
+fn read(file: &Path, mend: &str) -> Result<String> {
+    fs::read_to_string(file).or_mend(Exit::Usage, format!("cannot read {}", file.display()), mend)
 }
 
 /// Returns the name of the folder at `place` and the text of its description.
@@ -87,7 +89,8 @@ fn describe(folder: &Path, place: &str, file: &str) -> Result<(String, String)> 
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    Ok((name, read(&place.join(file))?))
+    let text = read(&place.join(file), "correct the path of that folder in recipe.toml")?;
+    Ok((name, text))
 }
 
 fn keyrings(folder: &Path, recipe: &Recipe) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -112,7 +115,7 @@ fn sources(folder: &Path) -> Result<Vec<Source>> {
         let name = path
             .to_str()
             .with_context(|| format!("the name of {} is not UTF-8", path.display()))?;
-        if metadata.is_dir() || name == LOCK {
+        if metadata.is_dir() || [LOCK, PARTIAL_LOCK].contains(&name) {
             continue;
         }
         let link = metadata.is_symlink();

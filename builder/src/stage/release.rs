@@ -9,18 +9,17 @@
 //! `.NAME.replaced-XXXXXX`, which no run removes unless it put it there. At every instant one of the two is whole.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tempfile::TempDir;
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::release::{FileName, MANIFEST, Manifest, Origin, Stamp};
 use crate::world::files::{self, Entry, Kind};
+use crate::world::scratch::Scratch;
 
 /// What to do with a release that is there already.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,11 +35,9 @@ pub type Stamps = BTreeMap<FileName, Stamp>;
 /// A release that is being built. Dropped before it is published, it is gone.
 #[derive(Debug)]
 pub struct Staging {
-    folder: TempDir,
+    folder: Scratch,
     destination: PathBuf,
     existing: Existing,
-    /// Held while the folder is ours.
-    _lock: File,
 }
 
 impl Staging {
@@ -51,22 +48,15 @@ impl Staging {
     pub fn begin(destination: &Path, existing: Existing) -> Result<Self> {
         check(destination, existing)?;
         let (parent, prefix) = place(destination)?;
-        let cannot = || format!("cannot make a folder in {}", parent.display());
-        let alone = File::open(&parent).with_context(cannot)?;
-        alone.lock().with_context(cannot)?; // no other run looks for leftovers between our folder and its lock
-        remove_leftovers(&parent, &prefix)?;
-        let folder = tempfile::Builder::new()
-            .prefix(&prefix)
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir_in(&parent)
-            .with_context(cannot)?;
-        let lock = File::open(folder.path()).with_context(cannot)?;
-        lock.lock().with_context(cannot)?;
+        let folder = Scratch::new(&parent, &prefix).or_mend(
+            Exit::Outside,
+            format!("cannot make a folder in {}", parent.display()),
+            "make room there, or make it writable for this user; or choose another folder: --output DIR",
+        )?;
         Ok(Self {
             folder,
             destination: destination.to_owned(),
             existing,
-            _lock: lock,
         })
     }
 
@@ -97,8 +87,8 @@ impl Staging {
         let written = fs::write(self.folder().join(MANIFEST), text).and_then(|()| sync(self.folder()));
         written.or_mend(
             Exit::Outside,
-            "cannot write the release to the disk",
-            "look at the disk's free space",
+            format!("cannot write the release to the disk of {}", self.destination.display()),
+            "make room there, or choose another folder: --output DIR",
         )?;
         check(&self.destination, self.existing)?;
         self.rename()
@@ -161,18 +151,6 @@ fn place(destination: &Path) -> Result<(PathBuf, String)> {
 fn parent(destination: &Path) -> &Path {
     let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
-}
-
-fn remove_leftovers(parent: &Path, prefix: &str) -> Result<()> {
-    for entry in fs::read_dir(parent)? {
-        let entry = entry?;
-        let ours = entry.file_name().to_string_lossy().starts_with(prefix) && entry.file_type()?.is_dir();
-        if ours && File::open(entry.path())?.try_lock().is_ok() {
-            let path = entry.path();
-            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Hashes the files of a release that are not `known` yet and writes each through to the disk on the way.

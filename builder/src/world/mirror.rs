@@ -212,11 +212,8 @@ fn supported(url: &str) -> Result<String> {
     if whole && plain {
         return Ok(url.trim_end_matches('/').to_owned());
     }
-    let problem = format!("cannot use {url:?} as a mirror");
-    Err(Exit::Usage.because(
-        problem,
-        "a mirror is http://HOST/PATH, https://HOST/PATH or file:///PATH",
-    ))
+    let forms = "http://HOST/PATH, https://HOST/PATH or file:///PATH"; // in the problem: clap prints that alone
+    Err(Exit::Usage.because(format!("the mirror {url:?} is not {forms}"), "correct it"))
 }
 
 fn last_segment(url: &str) -> &str {
@@ -225,6 +222,8 @@ fn last_segment(url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::mend;
 
@@ -297,5 +296,13 @@ mod tests {
     fn a_host_without_apt_has_no_mirrors() {
         let folder = tempfile::tempdir().unwrap();
         assert!(of_apt(&folder.path().join("none")).unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn apt_sources_of_any_text(text in "((deb|deb-src|#|Types:|URIs:|Enabled:|\\[| |\\]|\n|http://a)?\\PC{0,3}){0,20}") {
+            let found = one_line_format(&text).into_iter().chain(deb822_format(&text));
+            prop_assert!(found.into_iter().all(|url| text.contains(&url)));
+        }
     }
 }

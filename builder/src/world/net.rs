@@ -14,7 +14,7 @@ use super::http::{Client, Refusal};
 use super::partial::Partial;
 use super::progress::Progress;
 use super::{Mirrors, Store, parallel};
-use crate::mend::Exit;
+use crate::mend::{self, Exit};
 use crate::model::lock::Package;
 use crate::stage::resolve::Archive;
 
@@ -154,47 +154,11 @@ impl Net {
         outcome.inspect(|()| progress.report())
     }
 
-    /// Returns a small file that has no digest yet, because it is signed: `InRelease`.
-    ///
-    /// # Errors
-    /// No mirror gives it, or it has more than 16 MiB.
-    pub fn signed(&self, archive: &str, path: &str) -> Result<Vec<u8>> {
-        let mut troubles = Vec::new();
-        for mirror in self.mirrors(archive)? {
-            let url = address(mirror, path);
-            match self.insist(|| self.whole(&url)) {
-                Ok(bytes) => return Ok(bytes),
-                Err(trouble) => troubles.push((url, trouble)),
-            }
-        }
-        Err(self.failure(path, &troubles))
-    }
-
-    /// Returns a file whose digest signed metadata names, through the store; `paths` are its names, tried in order.
-    ///
-    /// # Errors
-    /// No mirror gives it: with wrong bytes a lock mismatch.
-    pub fn index(&self, archive: &str, paths: &[String], sha256: Sha256, size: u64) -> Result<Vec<u8>> {
-        let target = Target {
-            archive,
-            paths,
-            sha256,
-            size,
-        };
-        if let Ok(bytes) = self.store.bytes(&sha256, size) {
-            return Ok(bytes);
-        }
-        let progress = Progress::new(1, size);
-        let outcome = self.obtain(&target, &progress);
-        progress.clear();
-        outcome?;
-        self.store.bytes(&sha256, size)
-    }
-
     /// Brings one file into the store, from the first mirror that gives it.
     fn obtain(&self, target: &Target<'_>, progress: &Progress) -> Result<()> {
         progress.name(target.name());
-        let mirrors = self.mirrors(target.archive)?;
+        let mirrors = self.mirrors(target.archive);
+        let mirrors = mirrors.map_err(|nowhere| self.damage(target).unwrap_or(nowhere))?;
         let Some(mut partial) = Partial::open(&self.store, target.sha256, target.size)? else {
             progress.add(target.size);
             return Ok(());
@@ -211,6 +175,12 @@ impl Net {
             }
         }
         Err(self.failure(target.name(), &troubles))
+    }
+
+    /// What is wrong with the file in the store, where it is there.
+    fn damage(&self, target: &Target<'_>) -> Option<Error> {
+        let error = self.store.checked(&target.sha256, target.size).err()?;
+        Some(error).filter(|error| mend::exit_code(error) == Exit::LockMismatch)
     }
 
     /// Asks one URL until the file is complete and right, or the URL has failed too often.
@@ -418,10 +388,31 @@ fn address(mirror: &str, path: &str) -> String {
 
 impl Archive for Net {
     fn signed(&self, archive: &str, path: &str) -> Result<Vec<u8>> {
-        self.signed(archive, path)
+        let mut troubles = Vec::new();
+        for mirror in self.mirrors(archive)? {
+            let url = address(mirror, path);
+            match self.insist(|| self.whole(&url)) {
+                Ok(bytes) => return Ok(bytes),
+                Err(trouble) => troubles.push((url, trouble)),
+            }
+        }
+        Err(self.failure(path, &troubles))
     }
 
     fn index(&self, archive: &str, paths: &[String], sha256: Sha256, size: u64) -> Result<Vec<u8>> {
-        self.index(archive, paths, sha256, size)
+        let target = Target {
+            archive,
+            paths,
+            sha256,
+            size,
+        };
+        if let Ok(bytes) = self.store.bytes(&sha256, size) {
+            return Ok(bytes);
+        }
+        let progress = Progress::new(1, size);
+        let outcome = self.obtain(&target, &progress);
+        progress.clear();
+        outcome?;
+        self.store.bytes(&sha256, size)
     }
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -78,15 +79,7 @@ impl Sandbox {
     /// # Errors
     /// Namespaces or a range of users are not to be had here, with the mend; or the work failed, which it has told.
     pub fn run(&self, work: &impl Serialize) -> Result<()> {
-        let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-        let mut child = program::ourselves(["inside", "first"])
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()
-            .or_mend(
-                Exit::Unsupported,
-                "cannot start begat again through /proc/self/exe",
-                "mount /proc",
-            )?;
+        let (mut child, ours) = start_first(Stdio::inherit())?;
         let status = self.hand_over(&child, ours, work).and_then(|()| Ok(child.wait()?));
         match status {
             Ok(status) if status.success() => Ok(()),
@@ -108,6 +101,28 @@ impl Sandbox {
         serde_json::to_writer(&mut message, &(self, work)).context("cannot write the work down")?;
         line.write_all(&message).context("the sandbox went away")
     }
+}
+
+/// Tries whether namespaces with these users can be made here.
+///
+/// # Errors
+/// They cannot, with the mend.
+pub fn probe(owners: Owners) -> Result<()> {
+    let (mut child, mut ours) = start_first(Stdio::null())?;
+    let unshared = ours.read_exact(&mut [0]);
+    let unshared = unshared.or_mend(Exit::Unsupported, "cannot make namespaces", NO_NAMESPACES);
+    let mapped = unshared.and_then(|()| map_owners(child.id(), owners));
+    stop(&mut child);
+    mapped
+}
+
+/// Starts the first process, with its messages going to `messages`, and returns our end of the line to it.
+fn start_first(messages: Stdio) -> Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+    let mut command = program::ourselves(["inside", "first"]);
+    let child = command.stdin(OwnedFd::from(theirs)).stderr(messages).spawn();
+    let problem = "cannot start begat again through /proc/self/exe";
+    Ok((child.or_mend(Exit::Unsupported, problem, "mount /proc")?, ours))
 }
 
 fn told(status: ExitStatus) -> anyhow::Error {
@@ -205,7 +220,10 @@ pub fn first() -> Result<()> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWPID;
-    unshare(flags).or_mend(Exit::Unsupported, "cannot make namespaces", NO_NAMESPACES)?;
+    unshare(flags).map_err(|error| match error {
+        Errno::ENOSPC => Exit::Unsupported.because("cannot make namespaces: their number is limited", NO_NAMESPACES),
+        error => Exit::Unsupported.because(format!("cannot make namespaces: {}", error.desc()), NO_NAMESPACES),
+    })?;
     let mut line = line()?;
     line.write_all(b"u")?;
     let mut mapped = [0];

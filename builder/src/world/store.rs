@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Error, Result};
+use anyhow::{Context as _, Error, Result};
 use measure::Sha256;
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// As [`Store::checked`], and a target that cannot be written.
     pub fn copy_checked(&self, sha256: &Sha256, to: &Path) -> Result<()> {
-        let cannot_write = |error| self.outside(error, "write", to);
+        let cannot_write = |error: io::Error| Error::new(error).context(format!("cannot write {}", to.display()));
         let mut file = File::open(self.path(sha256)).map_err(|error| self.unreadable(error, sha256))?;
         let mut copy = NamedTempFile::new_in(folder_of(to)).map_err(cannot_write)?;
         let found = copy_hashed(&mut file, &mut copy).map_err(cannot_write)?;
@@ -198,6 +198,16 @@ fn folder_of(path: &Path) -> &Path {
 
 fn remove(place: &Path) -> String {
     format!("remove it and it is fetched again: rm {}", place.display())
+}
+
+/// Returns the free space of the disk that the default store is on, in bytes.
+///
+/// # Errors
+/// As [`Store::locate`], and a disk that does not say.
+pub fn free_space(environment: &Environment) -> Result<u64> {
+    let store = Store::locate(None, environment)?;
+    let disk = rustix::fs::statvfs(store.root()).context("cannot look at the store's disk")?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(test)]

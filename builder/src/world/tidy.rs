@@ -16,7 +16,7 @@ use crate::image::cpio::{Archive, Node, Owner};
 use crate::mend::Exit;
 
 /// What is removed from every tree, below its root, and why. A folder stays and loses its contents.
-const LEAKS: [&str; 9] = [
+const LEAKS: [&str; 10] = [
     "dev",                          // the initrd's kernel and systemd make it
     "etc/.pwd.lock",                // a lock, not a file
     "etc/hostname",                 // the builder's
@@ -24,6 +24,7 @@ const LEAKS: [&str; 9] = [
     "run",                          // state of the build
     "tmp",                          // state of the build
     "var/cache/ldconfig/aux-cache", // inode numbers and times
+    "var/lib/dpkg/status-old",      // a step of the build
     "var/lib/systemd/random-seed",  // random
     "var/log",                      // wall-clock times
 ];

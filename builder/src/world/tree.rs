@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use measure::Sha256;
 
+use super::scratch::Scratch;
 use super::{Store, parallel, store, unpack};
 use crate::debian::deb::{self, Part};
 use crate::mend::Exit;
@@ -92,16 +93,19 @@ fn name(packages: &[&Package]) -> Sha256 {
 
 /// Moves a tree away, so that nobody sees half of it, and removes it.
 fn discard(store: &Store, path: &Path) -> Result<()> {
-    let grave = tempfile::tempdir_in(store.root().join("trees")).context("cannot write to the store")?;
-    fs::rename(path, grave.path().join("tree")).with_context(|| format!("cannot move {}", path.display()))?;
-    Ok(())
+    let grave = scratch(store)?;
+    fs::rename(path, grave.path().join("tree")).map_err(|error| store.outside(error, "move", path))
+}
+
+fn scratch(store: &Store) -> Result<Scratch> {
+    let trees = store.root().join("trees");
+    Scratch::new(&trees, ".partial-").map_err(|error| store.outside(error, "write to", &trees))
 }
 
 /// Unpacks into a folder of its own, then renames it to `path`; returns the listing.
 fn make(store: &Store, packages: &[&Package], path: &Path, list: &Path) -> Result<String> {
-    let trees = store.root().join("trees");
-    let temporary = tempfile::tempdir_in(&trees).map_err(|error| store.outside(error, "write to", &trees))?;
-    let root = temporary.path().join("tree");
+    let scratch = scratch(store)?;
+    let root = scratch.path().join("tree");
     skeleton(&root).map_err(|error| store.outside(error, "write to", &root))?;
     // Largest first, so that no thread is left alone with it at the end.
     let mut order = packages.to_vec();
@@ -121,10 +125,9 @@ fn make(store: &Store, packages: &[&Package], path: &Path, list: &Path) -> Resul
 
 /// Where another begat was faster its tree stays, and this one is thrown away.
 fn publish(root: &Path, path: &Path, text: &str, list: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let listing = tempfile::NamedTempFile::new_in(folder)?;
-    fs::write(listing.path(), text)?;
-    listing.persist(list)?; // the same text from everybody
+    let listing = root.with_added_extension("list");
+    fs::write(&listing, text)?;
+    fs::rename(listing, list)?; // the same text from everybody
     match fs::rename(root, path) {
         Err(error)
             if matches!(
