@@ -1,5 +1,6 @@
 //! Every check that CI runs, in the order it runs them: `cargo ci`. What needs files or time has a command of its own.
 
+mod bench;
 mod boot;
 mod difference;
 mod gate;
@@ -27,6 +28,9 @@ enum Command {
     Reproduce(reproduce::Args),
     Offline,
     Boot(boot::Args),
+    /// Measures time and memory, side by side with other tools.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Compares results with those of other people's tools.
     #[command(subcommand)]
     Oracle(oracle::Oracle),
@@ -49,6 +53,7 @@ impl Ci {
             Some(Command::Reproduce(reproduce)) => reproduce.run(),
             Some(Command::Offline) => offline::run(),
             Some(Command::Boot(boot)) => boot.run(),
+            Some(Command::Bench(bench)) => bench.run(),
             Some(Command::Oracle(oracle)) => oracle.run(),
         }
     }

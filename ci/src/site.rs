@@ -108,7 +108,8 @@ impl Site {
         Ok(vec![format!("--store={}", store.display())])
     }
 
-    fn copy_store(&self, to: &Path) -> Result<()> {
+    /// Copies what the lock names, as far as it was fetched before.
+    pub(crate) fn copy_store(&self, to: &Path) -> Result<()> {
         let from = self.store()?.join("sha256");
         let lock = fs::read_to_string(self.recipe().join("recipe.lock"))?;
         for digest in lock.split('"').filter(|text| text.len() == 64) {
