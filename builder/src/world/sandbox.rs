@@ -2,10 +2,11 @@
 //!
 //! Two processes stand between us and a program of the tree, both this very program started again. The first unshares
 //! and waits until we have mapped its users; the second is the init of the new process namespace, mounts, leaves the
-//! host's root behind and does the [`Work`]. When one of the three dies, the kernel kills those behind it.
+//! host's root behind and does the work. When one of the three dies, the kernel kills those behind it.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -79,8 +80,8 @@ impl Sandbox {
     /// # Errors
     /// Namespaces or a range of users are not to be had here, with the mend; or the work failed, which it has told.
     pub fn run(&self, work: &impl Serialize) -> Result<()> {
-        let (mut child, ours) = start_first(Stdio::inherit())?;
-        let status = self.hand_over(&child, ours, work).and_then(|()| Ok(child.wait()?));
+        let (mut child, mut ours) = start_first(Stdio::inherit())?;
+        let status = self.hand_over(&child, &mut ours, work).and_then(|()| Ok(child.wait()?));
         match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(told(status)),
@@ -91,7 +92,7 @@ impl Sandbox {
         }
     }
 
-    fn hand_over(&self, child: &Child, mut line: UnixStream, work: &impl Serialize) -> Result<()> {
+    fn hand_over(&self, child: &Child, line: &mut UnixStream, work: &impl Serialize) -> Result<()> {
         let mut unshared = [0];
         if line.read_exact(&mut unshared).is_err() {
             return Ok(()); // it could not, and has told why
@@ -99,7 +100,8 @@ impl Sandbox {
         map_owners(child.id(), self.owners)?;
         let mut message = vec![b'm'];
         serde_json::to_writer(&mut message, &(self, work)).context("cannot write the work down")?;
-        line.write_all(&message).context("the sandbox went away")
+        let sent = line.write_all(&message).and_then(|()| line.shutdown(Shutdown::Write));
+        sent.context("the sandbox went away")
     }
 }
 
@@ -246,7 +248,10 @@ pub fn second<Work: for<'de> Deserialize<'de>>() -> Result<Work> {
     die_with_parent()?;
     umask(Mode::from_bits_truncate(0o022));
     let mut message = Vec::new();
-    line()?.read_to_end(&mut message)?;
+    let mut line = line()?;
+    line.read_to_end(&mut message)?;
+    // Had begat died before this process was tied to its parent, nobody would end it: its end of the line is then closed.
+    line.write_all(b"s").context("whoever started this is gone")?;
     let (sandbox, work): (Sandbox, Work) = serde_json::from_slice(&message).context("the work is cut short")?;
     sandbox
         .enter()
@@ -255,9 +260,7 @@ pub fn second<Work: for<'de> Deserialize<'de>>() -> Result<Work> {
 }
 
 fn die_with_parent() -> Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")?;
-    // A parent that died before that call is init's child by now, or nobody's.
-    Ok(())
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")
 }
 
 fn become_root() -> Result<()> {
