@@ -2,7 +2,7 @@
 //!
 //! Two processes stand between us and a program of the tree, both this very program started again. The first unshares
 //! and waits until we have mapped its users; the second is the init of the new process namespace, mounts, leaves the
-//! host's root behind and does the [`Work`]. When one of the three dies, the kernel kills those behind it.
+//! host's root behind and does the work. When one of the three dies, the kernel kills those behind it.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
