@@ -56,6 +56,7 @@ fn configure(site: &Site, recipe: &Table, config: &Path) -> Result<()> {
         ("@MODULES@", format!("/({modules})\\.ko")),
         ("@COMMAND-LINE@", list(&recipe["command-line"], " ")),
         ("@EPOCH@", seconds(site, &text(&recipe["epoch"]))?),
+        ("@UNAME@", uname(site)?),
     ];
     for (name, template) in SETTINGS {
         let filled = values
@@ -68,6 +69,21 @@ fn configure(site: &Site, recipe: &Table, config: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The release of the locked kernel, after which Debian names its package.
+fn uname(site: &Site) -> Result<String> {
+    let names = packages(site)?;
+    let names = names.iter().map(|package| text(&package["name"]));
+    let mut releases = names.filter_map(|name| name.strip_prefix("linux-image-").map(String::from));
+    let found = releases.find(|release| release.starts_with(|c: char| c.is_ascii_digit()));
+    found.context("the lock has no kernel")
+}
+
+fn packages(site: &Site) -> Result<Vec<Value>> {
+    let lock: Table = fs::read_to_string(site.recipe().join("recipe.lock"))?.parse()?;
+    let packages = lock["package"].as_array().context("the lock has no packages")?;
+    Ok(packages.clone())
+}
+
 fn seconds(site: &Site, date: &str) -> Result<String> {
     Ok(cmd!(site.shell, "date --date {date} +%s").quiet().read()?)
 }
@@ -77,9 +93,7 @@ fn copy_packages(site: &Site, store: &Path, here: &Path) -> Result<()> {
     let (pool, kernel) = (here.join("repository/pool"), here.join("kernel"));
     fs::create_dir_all(&pool)?;
     fs::create_dir_all(&kernel)?;
-    let lock: Table = fs::read_to_string(site.recipe().join("recipe.lock"))?.parse()?;
-    let packages = lock["package"].as_array().context("the lock has no packages")?;
-    for package in packages {
+    for package in packages(site)? {
         let (digest, path) = (text(&package["sha256"]), text(&package["path"]));
         let name = Path::new(&path).file_name().context("a package has a file name")?;
         let file = store.join("sha256").join(&digest[..2]).join(&digest);
