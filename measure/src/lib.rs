@@ -10,6 +10,7 @@ extern crate alloc;
 extern crate std;
 
 mod digest;
+pub mod event_log;
 mod guid;
 pub mod ovmf;
 mod pages;
