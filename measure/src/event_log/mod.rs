@@ -2,7 +2,9 @@
 //!
 //! A predicted and an observed log are one type, so that they can be compared event by event.
 
+mod describe;
 mod kind;
+mod read;
 mod subject;
 
 use alloc::collections::BTreeMap;
@@ -12,6 +14,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use kind::{EventType, NotAnEventType};
+pub use read::{LogError, LogOf};
 pub use subject::{HostChoice, Part, Subject};
 
 use crate::{Sha256, Sha384};
@@ -86,6 +89,16 @@ impl Digests {
         }
     }
 
+    /// Returns what PCR 0 holds before its first event if the TPM was started at this locality: TPM 2.0 Part 3, 9.3.
+    fn at_locality(locality: u8) -> Self {
+        let (mut sha256, mut sha384) = ([0; 32], [0; 48]);
+        (sha256[31], sha384[47]) = (locality, locality);
+        Self {
+            sha256: Some(sha256.into()),
+            sha384: Some(sha384.into()),
+        }
+    }
+
     /// What a register holds before its first event.
     const ZERO: Self = Self {
         sha256: Some(Sha256::ZERO),
@@ -98,8 +111,15 @@ impl EventLog {
     pub fn replay(&self) -> BTreeMap<Register, Digests> {
         let mut registers = BTreeMap::new();
         for event in &self.events {
-            let value = registers.entry(event.register).or_insert(Digests::ZERO);
-            *value = value.extended(&event.digests);
+            let value = registers.entry(event.register);
+            match event.subject {
+                Subject::StartupLocality(locality) => drop(value.or_insert(Digests::at_locality(locality))),
+                _ if event.kind == EventType::NO_ACTION => {}
+                _ => {
+                    let value = value.or_insert(Digests::ZERO);
+                    *value = value.extended(&event.digests);
+                }
+            }
         }
         registers
     }

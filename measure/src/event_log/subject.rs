@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
+    /// The locality at which the TPM was started; it is no extend.
+    StartupLocality(u8),
     /// The version string of the firmware.
     FirmwareVersion,
     /// A firmware volume with code.
@@ -113,7 +115,7 @@ impl Subject {
             Self::CommandLine => &[Part::CommandLine],
             Self::Initrd => &[Part::Initrd],
             Self::FwCfg(_) | Self::Acpi(_) | Self::SmbiosStructure(_) | Self::BootOrder => &[],
-            Self::Separator | Self::Action(_) | Self::Application | Self::Other => &[],
+            Self::StartupLocality(_) | Self::Separator | Self::Action(_) | Self::Application | Self::Other => &[],
         }
     }
 
@@ -156,6 +158,7 @@ fn section(name: &str) -> &'static [Part] {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::StartupLocality(locality) => write!(f, "startup at locality {locality}"),
             Self::FirmwareVersion => f.pad("version of the firmware"),
             Self::FirmwareVolume => f.pad("firmware volume"),
             Self::ConfigurationVolume => f.pad("configuration firmware volume"),
