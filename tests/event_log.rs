@@ -76,6 +76,7 @@ fn all_real_logs_are_read() {
         let kinds: Vec<_> = unknown.map(|event| event.kind).collect();
         // what grub and Alibaba's firmware measure in their own ways
         let own = [
+            EventType::NO_ACTION,
             EventType::IPL,
             EventType::EVENT_TAG,
             EventType::POST_CODE,

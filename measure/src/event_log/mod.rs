@@ -2,6 +2,7 @@
 //!
 //! A predicted and an observed log are one type, so that they can be compared event by event.
 
+mod compare;
 mod describe;
 mod kind;
 mod read;
@@ -13,6 +14,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use compare::{Row, compare};
 pub use kind::{EventType, NotAnEventType};
 pub use read::{LogError, LogOf};
 pub use subject::{HostChoice, Part, Subject};
