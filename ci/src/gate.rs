@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::site::Site;
-use crate::{boot, host, offline, oracle, reproduce};
+use crate::{boot, fuzz, host, offline, oracle, reproduce};
 
 /// What became of the checks so far.
 #[derive(Default)]
@@ -35,6 +35,7 @@ impl Gate {
             );
             Ok(clippy.run()?)
         });
+        self.step("fuzz targets", || fuzz::check(shell));
         if host::has(shell, "cargo-deny") {
             let deny = || {
                 cmd!(

@@ -3,6 +3,7 @@
 mod bench;
 mod boot;
 mod difference;
+mod fuzz;
 mod gate;
 mod host;
 mod listing;
@@ -28,6 +29,7 @@ enum Command {
     Reproduce(reproduce::Args),
     Offline,
     Boot(boot::Args),
+    Fuzz(fuzz::Args),
     /// Measures time and memory, side by side with other tools.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -53,6 +55,7 @@ impl Ci {
             Some(Command::Reproduce(reproduce)) => reproduce.run(),
             Some(Command::Offline) => offline::run(),
             Some(Command::Boot(boot)) => boot.run(),
+            Some(Command::Fuzz(fuzz)) => fuzz.run(),
             Some(Command::Bench(bench)) => bench.run(),
             Some(Command::Oracle(oracle)) => oracle.run(),
         }
