@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::{Package, Tree};
-use crate::model::measurements::{Boot, Measurement};
+use crate::model::measurements::{Boot, Launch, Measurement, Platform};
 use crate::model::release::{FileName, Stamp};
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::parse::LOCK;
@@ -123,32 +123,43 @@ impl Release {
     }
 }
 
-fn show_launch(launch: &Measurement) {
-    let boot = match launch.boot() {
+fn show_launch(measurement: &Measurement) {
+    let Launch {
+        platform,
+        boot,
+        firmware,
+    } = &measurement.launch;
+    let boot = match boot {
         Boot::Direct => "direct boot",
         Boot::Disk => "disk boot",
     };
-    let firmware = plain(&launch.firmware().name);
-    let covers = words(launch.covers());
-    let varies_with = match words(launch.varies_with()) {
-        none if none.is_empty() => none,
-        some => format!("; varies with {some}"),
-    };
-    println!("  {}, {boot}, {firmware}", declared(launch));
-    println!("    {}", launch.value());
-    println!("    covers {covers}{varies_with}");
+    println!("  {}, {boot}, {}", declared(platform), plain(&firmware.name));
+    for value in &measurement.values {
+        let case = value.case.as_deref().map(|case| format!(", {}", plain(case)));
+        let varies_with = match words(&value.varies_with) {
+            none if none.is_empty() => none,
+            some => format!("; varies with {some}"),
+        };
+        println!("    {}{}", value.quantity, case.unwrap_or_default());
+        println!("      {}", value.shown());
+        println!("      covers {}{varies_with}", words(&value.covers));
+    }
 }
 
-fn declared(launch: &Measurement) -> String {
-    match launch {
-        Measurement::Snp(snp) => format!(
-            "SEV-SNP launch digest, {} × {}, features {:#x}, {}",
-            snp.vcpus,
-            plain(&snp.vcpu_type),
-            snp.guest_features,
-            words([snp.vmm])
+fn declared(platform: &Platform) -> String {
+    match platform {
+        Platform::Snp {
+            vcpus,
+            vcpu_type,
+            guest_features,
+            vmm,
+        } => format!(
+            "SEV-SNP, {vcpus} × {}, features {guest_features:#x}, {}",
+            plain(vcpu_type),
+            words([vmm])
         ),
-        Measurement::Tdx(tdx) => format!("TDX MRTD, page order {}", words([tdx.page_order])),
+        Platform::Tdx => "TDX".into(),
+        Platform::Tpm => "TPM".into(),
     }
 }
 

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use measure::Sha384;
+use measure::event_log::Register;
 use serde_json::Value;
 
 use crate::model;
-use crate::model::measurements::{Measurement, Measurements, Part};
+use crate::model::measurements::{self, EXECUTABLES, Measurements, Quantity};
 
 /// Returns the text of the file.
 pub fn text(measurements: &Measurements) -> String {
@@ -23,9 +24,9 @@ pub fn text(measurements: &Measurements) -> String {
 /// boot does, would approve every kernel: it is left out. `mr_td` never stands alone in that policy.
 pub fn reference_values(measurements: &Measurements) -> BTreeMap<&'static str, Value> {
     let mut values: BTreeMap<_, BTreeSet<Sha384>> = BTreeMap::new();
-    for launch in &measurements.launches {
-        if let Some(name) = name(launch) {
-            values.entry(name).or_default().insert(launch.value());
+    for value in measurements.launches.iter().flat_map(|launch| &launch.values) {
+        if let Some((name, digest)) = name(value).zip(value.digests.sha384) {
+            values.entry(name).or_default().insert(digest);
         }
     }
     values
@@ -34,14 +35,15 @@ pub fn reference_values(measurements: &Measurements) -> BTreeMap<&'static str, V
         .collect()
 }
 
-/// The name by which `ear_default_policy_cpu.rego` asks for the value of a launch.
-fn name(launch: &Measurement) -> Option<&'static str> {
-    match launch {
-        Measurement::Snp(snp) => Part::ALL
-            .iter()
-            .all(|part| snp.covers.contains(part))
-            .then_some("snp_launch_measurement"),
-        Measurement::Tdx(_) => Some("mr_td"),
+/// The name by which `ear_default_policy_cpu.rego` asks for a value.
+fn name(value: &measurements::Value) -> Option<&'static str> {
+    let whole = || EXECUTABLES.iter().all(|part| value.covers.contains(part));
+    match value.quantity {
+        Quantity::LaunchDigest => whole().then_some("snp_launch_measurement"),
+        Quantity::Mrtd => Some("mr_td"),
+        Quantity::Register(Register::Rtmr(1)) => Some("rtmr_1"),
+        Quantity::Register(Register::Rtmr(2)) => Some("rtmr_2"),
+        Quantity::Register(_) => None,
     }
 }
 
@@ -52,45 +54,48 @@ fn list(digests: &BTreeSet<Sha384>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use measure::Sha256;
-    use measure::tdx::PageOrder;
+    use measure::event_log::{Digests, EventLog, Part};
     use serde_json::json;
 
     use super::*;
-    use crate::model::measurements::{Boot, FirmwareFile, Snp, Tdx, Vmm};
+    use crate::model::measurements::{Boot, FirmwareFile, Launch, Measurement, Platform};
 
-    fn snp(value: &str, covers: &[Part]) -> Measurement {
-        Measurement::Snp(Snp {
-            boot: Boot::Direct,
-            firmware: firmware(),
-            vcpus: NonZeroU32::MIN,
-            vcpu_type: value.into(),
-            guest_features: 1,
-            vmm: Vmm::Qemu,
-            launch_digest: Sha384::of(value),
+    /// A launch that reports one value.
+    fn launch(quantity: Quantity, data: &str, covers: &[Part]) -> Measurement {
+        let value = measurements::Value {
+            quantity,
+            case: None,
+            digests: Digests::of(data),
             covers: covers.iter().copied().collect(),
             varies_with: BTreeSet::new(),
-        })
-    }
-
-    fn tdx(value: &str) -> Measurement {
-        Measurement::Tdx(Tdx {
-            boot: Boot::Disk,
-            firmware: firmware(),
-            page_order: PageOrder::Single,
-            mrtd: Sha384::of(value),
-            covers: [Part::Firmware].into(),
-            varies_with: BTreeSet::new(),
-        })
-    }
-
-    fn firmware() -> FirmwareFile {
-        FirmwareFile {
+            pre_vmsa: None,
+            log: EventLog::default(),
+        };
+        let firmware = FirmwareFile {
             name: "OVMF.fd".into(),
             sha256: Sha256::of("ovmf"),
+        };
+        Measurement {
+            launch: Launch {
+                platform: Platform::Tdx,
+                boot: Boot::Direct,
+                firmware,
+            },
+            values: vec![value],
         }
+    }
+
+    fn snp(data: &str) -> Measurement {
+        launch(Quantity::LaunchDigest, data, &EXECUTABLES)
+    }
+
+    fn tdx(data: &str) -> Measurement {
+        launch(Quantity::Mrtd, data, &[Part::Firmware])
+    }
+
+    fn rtmr(index: u8, data: &str) -> Measurement {
+        launch(Quantity::Register(Register::Rtmr(index)), data, &[Part::Kernel])
     }
 
     /// SHA-384 of "a" and of "abc": FIPS 180-4.
@@ -103,21 +108,29 @@ mod tests {
         let table = [
             (vec![], json!({})),
             (vec![tdx("abc")], json!({"mr_td": [ABC]})),
-            (vec![snp("abc", &Part::ALL)], json!({"snp_launch_measurement": [ABC]})),
+            (vec![snp("abc")], json!({"snp_launch_measurement": [ABC]})),
             (
-                vec![snp("abc", &Part::ALL), snp("a", &Part::ALL), tdx("a"), tdx("a")],
-                json!({"mr_td": [A], "snp_launch_measurement": [A, ABC]}),
+                vec![
+                    snp("abc"),
+                    snp("a"),
+                    tdx("a"),
+                    tdx("a"),
+                    rtmr(0, "a"),
+                    rtmr(1, "a"),
+                    rtmr(2, "abc"),
+                ],
+                json!({"mr_td": [A], "rtmr_1": [A], "rtmr_2": [ABC], "snp_launch_measurement": [A, ABC]}),
             ),
         ];
         for (launches, expected) in table {
-            let values = reference_values(&Measurements::new(launches));
+            let values = reference_values(&Measurements { launches });
             assert_eq!(json!(values), expected);
         }
     }
 
     #[test]
     fn a_launch_digest_that_any_kernel_has_is_no_reference_value() {
-        let measurements = Measurements::new([snp("abc", &[Part::Firmware])]);
-        assert_eq!(text(&measurements), "{}\n");
+        let launches = vec![launch(Quantity::LaunchDigest, "abc", &[Part::Firmware])];
+        assert_eq!(text(&Measurements { launches }), "{}\n");
     }
 }

@@ -1,65 +1,103 @@
 //! `measurements.json`: what the platforms will report, one coherent tuple for each launch.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::num::NonZeroU32;
 
 use anyhow::Result;
-use measure::tdx::PageOrder;
-use measure::{Sha256, Sha384};
+use measure::Sha256;
+use measure::event_log::{Digests, EventLog, HostChoice, Part, Register};
+use measure::snp::PreVmsa;
 use serde::{Deserialize, Serialize};
 
 use crate::mend::{Exit, OrMend as _};
 
-/// The predictions of a release, in canonical order.
+/// The predictions of a release, in the order of its recipe.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measurements {
     pub launches: Vec<Measurement>,
 }
 
-/// What one launch will measure: what was declared, the value, and what the value says.
-#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(tag = "platform", rename_all = "kebab-case")]
-pub enum Measurement {
-    Snp(Snp),
-    Tdx(Tdx),
+/// What one launch will measure: what was declared, and every value that the platform then reports.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Measurement {
+    #[serde(flatten)]
+    pub launch: Launch,
+    pub values: Vec<Value>,
 }
 
-/// A launch of SEV-SNP.
-#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Snp {
+/// What is declared of a launch.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Launch {
+    #[serde(flatten)]
+    pub platform: Platform,
     pub boot: Boot,
     pub firmware: FirmwareFile,
-    pub vcpus: NonZeroU32,
-    /// The CPU model, by QEMU's name.
-    pub vcpu_type: String,
-    /// `SEV_FEATURES` of the VMSA (APM volume 2, table B-4).
-    pub guest_features: u64,
-    pub vmm: Vmm,
-    /// `MEASUREMENT` of the attestation report.
-    pub launch_digest: Sha384,
+}
+
+/// What measures, with what only it depends on.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "platform", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Platform {
+    Snp {
+        vcpus: NonZeroU32,
+        /// The CPU model, by QEMU's name.
+        vcpu_type: String,
+        /// `SEV_FEATURES` of the VMSA (APM volume 2, table B-4).
+        guest_features: u64,
+        vmm: Vmm,
+    },
+    Tdx,
+    Tpm,
+}
+
+/// One value that the platform reports.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Value {
+    #[serde(rename = "of")]
+    pub quantity: Quantity,
+    /// Where the host can make it one of a few: in which case it is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
+    #[serde(flatten)]
+    pub digests: Digests,
     pub covers: BTreeSet<Part>,
     /// What of the host the value depends on besides what is declared.
     pub varies_with: BTreeSet<HostChoice>,
+    /// What the digest of any number of vCPUs is made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_vmsa: Option<PreVmsa>,
+    /// What fills the register, in order.
+    #[serde(default, skip_serializing_if = "EventLog::is_empty")]
+    pub log: EventLog,
 }
 
-/// A launch of TDX.
-#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Tdx {
-    pub boot: Boot,
-    pub firmware: FirmwareFile,
-    pub page_order: PageOrder,
+/// What is reported.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quantity {
+    /// `MEASUREMENT` of the attestation report of SEV-SNP.
+    LaunchDigest,
     /// `MRTD` of the TD report.
-    pub mrtd: Sha384,
-    pub covers: BTreeSet<Part>,
-    /// What of the host the value depends on; the page order is declared, and the host may choose another.
-    pub varies_with: BTreeSet<HostChoice>,
+    Mrtd,
+    #[serde(untagged)]
+    Register(Register),
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LaunchDigest => f.pad("launch digest"),
+            Self::Mrtd => f.pad("MRTD"),
+            Self::Register(register) => register.fmt(f),
+        }
+    }
 }
 
 /// How the kernel comes to run.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Boot {
     /// The VMM hands kernel, initrd and command line to the firmware.
@@ -83,32 +121,7 @@ pub enum Vmm {
     Qemu,
 }
 
-/// A part of a release that a value can depend on.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Part {
-    Firmware,
-    Kernel,
-    Initrd,
-    CommandLine,
-}
-
-/// A choice of the host that changes a value.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum HostChoice {
-    #[serde(rename = "VMM page order")]
-    PageOrder,
-}
-
 impl Measurements {
-    /// Returns the measurements in their canonical order, each once.
-    pub fn new(launches: impl IntoIterator<Item = Measurement>) -> Self {
-        let launches: BTreeSet<_> = launches.into_iter().collect();
-        Self {
-            launches: launches.into_iter().collect(),
-        }
-    }
-
     /// Reads the text of a `measurements.json`.
     ///
     /// # Errors
@@ -125,109 +138,106 @@ impl Measurements {
 }
 
 impl Measurement {
-    /// Returns how the kernel comes to run in this launch.
-    pub fn boot(&self) -> Boot {
-        match self {
-            Self::Snp(snp) => snp.boot,
-            Self::Tdx(tdx) => tdx.boot,
-        }
-    }
-
-    /// Returns the firmware of this launch.
-    pub fn firmware(&self) -> &FirmwareFile {
-        match self {
-            Self::Snp(snp) => &snp.firmware,
-            Self::Tdx(tdx) => &tdx.firmware,
-        }
-    }
-
-    /// Returns the parts of the release that the value depends on.
-    pub fn covers(&self) -> &BTreeSet<Part> {
-        match self {
-            Self::Snp(snp) => &snp.covers,
-            Self::Tdx(tdx) => &tdx.covers,
-        }
-    }
-
-    /// Returns what of the host the value depends on, besides what is declared of it.
-    pub fn varies_with(&self) -> &BTreeSet<HostChoice> {
-        match self {
-            Self::Snp(snp) => &snp.varies_with,
-            Self::Tdx(tdx) => &tdx.varies_with,
-        }
-    }
-
-    /// Returns what will be reported.
-    pub fn value(&self) -> Sha384 {
-        match self {
-            Self::Snp(snp) => snp.launch_digest,
-            Self::Tdx(tdx) => tdx.mrtd,
-        }
+    /// Returns the values of one quantity: one, or one for each case.
+    pub fn of(&self, quantity: Quantity) -> impl Iterator<Item = &Value> {
+        self.values.iter().filter(move |value| value.quantity == quantity)
     }
 }
 
-impl Part {
-    /// Everything that decides what code a launch runs.
-    pub const ALL: [Self; 4] = [Self::Firmware, Self::Kernel, Self::Initrd, Self::CommandLine];
+/// Everything that decides what code a direct boot runs.
+pub const EXECUTABLES: [Part; 4] = [Part::Firmware, Part::Kernel, Part::Initrd, Part::CommandLine];
+
+impl Value {
+    /// Returns the value of a register that `log` fills, and what it covers and varies with: what its events do.
+    pub fn of_register(register: Register, log: EventLog) -> Self {
+        let covers = log.events.iter().flat_map(|event| event.subject.covers()).copied();
+        let varies_with = log.events.iter().flat_map(|event| event.subject.varies_with()).copied();
+        Self {
+            quantity: Quantity::Register(register),
+            case: None,
+            digests: log.replay().remove(&register).unwrap_or_default(),
+            covers: covers.collect(),
+            varies_with: varies_with.collect(),
+            pre_vmsa: None,
+            log,
+        }
+    }
+
+    /// Returns the value in the best known bank, for people.
+    pub fn shown(&self) -> String {
+        let Digests { sha256, sha384 } = self.digests;
+        let sha256 = || sha256.map(|digest| digest.to_string());
+        sha384
+            .map(|digest| digest.to_string())
+            .or_else(sha256)
+            .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use measure::Sha384;
+    use measure::event_log::{Event, EventType, Subject};
 
-    fn firmware() -> FirmwareFile {
-        FirmwareFile {
-            name: "OVMF.fd".into(),
-            sha256: Sha256::of("ovmf"),
-        }
-    }
-
-    fn tdx(page_order: PageOrder) -> Measurement {
-        Measurement::Tdx(Tdx {
-            boot: Boot::Direct,
-            firmware: firmware(),
-            page_order,
-            mrtd: Sha384::of("mrtd"),
+    fn tdx() -> Measurement {
+        let event = Event {
+            register: Register::Rtmr(1),
+            kind: EventType::EFI_BOOT_SERVICES_APPLICATION,
+            subject: Subject::Kernel,
+            digests: Digests::of("kernel"),
+        };
+        let mrtd = Value {
+            quantity: Quantity::Mrtd,
+            case: Some("pages in one pass".into()),
+            digests: Digests {
+                sha384: Some(Sha384::of("mrtd")),
+                sha256: None,
+            },
             covers: [Part::Firmware].into(),
             varies_with: [HostChoice::PageOrder].into(),
-        })
-    }
-
-    fn snp() -> Measurement {
-        Measurement::Snp(Snp {
-            boot: Boot::Direct,
-            firmware: firmware(),
-            vcpus: NonZeroU32::MIN,
-            vcpu_type: "EPYC-v4".into(),
-            guest_features: 1,
-            vmm: Vmm::Qemu,
-            launch_digest: Sha384::of("launch"),
-            covers: Part::ALL.into(),
-            varies_with: BTreeSet::new(),
-        })
+            pre_vmsa: None,
+            log: EventLog::default(),
+        };
+        Measurement {
+            launch: Launch {
+                platform: Platform::Tdx,
+                boot: Boot::Direct,
+                firmware: FirmwareFile {
+                    name: "OVMF.fd".into(),
+                    sha256: Sha256::of("ovmf"),
+                },
+            },
+            values: vec![
+                mrtd,
+                Value::of_register(Register::Rtmr(1), [event].into_iter().collect()),
+            ],
+        }
     }
 
     #[test]
     fn text_round_trips_and_says_what_a_value_covers_and_varies_with() {
-        let measurements = Measurements::new([tdx(PageOrder::Two), snp(), tdx(PageOrder::Single), snp()]);
+        let measurements = Measurements { launches: vec![tdx()] };
         let text = measurements.text();
-        assert_eq!(Measurements::parse(&text).unwrap(), measurements);
-        assert_eq!(measurements.launches.len(), 3, "{text}");
+        assert_eq!(Measurements::parse(&text).unwrap(), measurements, "{text}");
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let (snp, tdx) = (&json["launches"][0], &json["launches"][1]);
-        assert_eq!(snp["platform"], "snp");
+        let launch = &json["launches"][0];
         assert_eq!(
-            snp["covers"],
-            serde_json::json!(["firmware", "kernel", "initrd", "command-line"])
+            (&launch["platform"], &launch["boot"]),
+            (&"tdx".into(), &"direct".into())
         );
-        assert_eq!(snp["varies-with"], serde_json::json!([]));
-        assert_eq!(tdx["page-order"], "single");
-        assert_eq!(tdx["varies-with"], serde_json::json!(["VMM page order"]));
+        let [mrtd, rtmr1] = [0, 1].map(|index| &launch["values"][index]);
+        assert_eq!(mrtd["of"], "mrtd");
+        assert_eq!(mrtd["varies-with"], serde_json::json!(["VMM page order"]));
+        assert_eq!(rtmr1["of"], serde_json::json!({"rtmr": 1}));
+        assert_eq!(rtmr1["covers"], serde_json::json!(["kernel"]));
+        assert_eq!(rtmr1["log"][0]["subject"], "kernel");
     }
 
     #[test]
-    fn an_unknown_field_is_refused() {
-        let text = Measurements::new([snp()]).text().replace("\"vmm\"", "\"vmn\"");
-        assert!(Measurements::parse(&text).is_err());
+    fn text_that_is_something_else_is_refused() {
+        let text = Measurements { launches: vec![tdx()] }.text();
+        assert!(Measurements::parse(&text.replace("\"boot\"", "\"boat\"")).is_err());
+        assert!(Measurements::parse("{\"lunches\": []}").is_err());
     }
 }

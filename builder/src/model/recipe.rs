@@ -89,6 +89,8 @@ pub enum Launch {
         guest_features: u64,
     },
     Tdx {},
+    /// A virtual machine with a TPM, confidential or not.
+    Tpm {},
 }
 
 /// `SEV_FEATURES` with the bit SNP_ACTIVE alone, as KVM sets it.

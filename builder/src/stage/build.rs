@@ -15,9 +15,10 @@ use crate::model::release::Origin;
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::assemble::{self, Inputs};
 use crate::stage::guest::OTHER_OUTPUT;
+use crate::stage::measure::{self, Measured};
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
-use crate::stage::{fetch, measure, say};
+use crate::stage::{fetch, say};
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
 use crate::world::store::Store;
@@ -72,7 +73,8 @@ impl Build<'_> {
         let artifacts = assemble::assemble(inputs, folder)?;
         say("measure", "what each launch will report");
         let stamps = staging.stamps(Stamps::new())?;
-        let measurements = measure::measure(&self.project.recipe.launch, &artifacts, &stamps, folder)?;
+        let launches = measure::launches(&self.project.recipe.launch, &artifacts, &stamps)?;
+        let measurements = Measured::read(&launches, folder, &stamps)?.measure(launches)?;
         say("release", "documents and manifest");
         self.write_documents(folder, &artifacts, &stamps, &measurements)?;
         Ok(stamps)

@@ -126,6 +126,11 @@ impl EventLog {
         registers
     }
 
+    /// Returns whether there is no event at all.
+    pub const fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// Returns the events of one register, in their order.
     pub fn of(&self, register: Register) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(move |event| event.register == register)
