@@ -1,9 +1,11 @@
-//! AMD SEV-SNP: the launch digest.
+//! AMD SEV-SNP: the launch digest, and the ID block that asks for it.
 
 mod cpu;
 mod features;
+mod id_block;
 mod kernel_hashes;
 mod launch;
+mod policy;
 mod vmsa;
 
 use core::iter::{once, repeat_n};
@@ -17,8 +19,10 @@ use zerocopy::IntoBytes as _;
 
 pub use cpu::{CpuSignature, NotACpu};
 pub use features::{GuestFeatures, NotFeatures};
+pub use id_block::{IdAuth, IdBlock, IdKey, Identity, NotAnIdKey};
 pub use kernel_hashes::KernelHashes;
 pub use launch::{Contents, LaunchStep, launch_digest};
+pub use policy::{GuestPolicy, NotAPolicy};
 
 use crate::Sha384;
 use crate::ovmf::{Ovmf, OvmfError, SevSection, SevSectionKind};
