@@ -307,14 +307,8 @@ mod tests {
             (vcpus(512), "512 vCPUs, expected 2"),
             (features(0x21), "guest features 0x21, expected 0x1"),
             (features(0x0), "guest features 0x0, expected 0x1"),
-            (
-                vmm(Vmm::Ec2),
-                "started by EC2, expected QEMU with CPU EPYC (0x800f12)",
-            ),
-            (
-                vmm(Vmm::Gce),
-                "started by GCE, expected QEMU with CPU EPYC (0x800f12)",
-            ),
+            (vmm(Vmm::Ec2), "started by EC2, expected QEMU with CPU EPYC (0x800f12)"),
+            (vmm(Vmm::Gce), "started by GCE, expected QEMU with CPU EPYC (0x800f12)"),
             (
                 vmm(Vmm::Qemu { cpu }),
                 "started by QEMU with CPU EPYC-Milan (0xa00f11), expected QEMU with CPU EPYC (0x800f12)",
