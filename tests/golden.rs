@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use lzma_rust2::XzReader;
 use measure::ovmf::{Ovmf, TdvfSectionKind};
-use measure::snp::{self, CpuSignature, GuestFeatures, KernelHashes, Vmm};
+use measure::snp::{self, CpuSignature, DirectKernel, GuestFeatures, KernelHashes, Launch, Vmm};
 use measure::tdx::{PageOrder, mrtd};
 use measure::{Sha256, Sha384};
 use serde::Deserialize;
@@ -101,6 +101,55 @@ fn launch_digests_are_those_of_sev_snp_measure() {
         let vcpus = NonZeroU32::new(vcpus).unwrap();
         assert_eq!(pre_vmsa.for_vcpus(vcpus).to_string(), digest, "{vmm:?} {vcpus}");
     }
+}
+
+/// Digests of sev-snp-measure 0.0.13, as above, where something near was expected.
+#[test]
+fn the_launch_that_has_a_digest_is_found_among_the_near() {
+    let Some(vectors) = vectors() else { return };
+    let image = &images(&vectors)[&AMDSEV.parse().unwrap()];
+    let ovmf = Ovmf::read(image).unwrap();
+    let kernel = Sha256::of(fs::read(vectors.join("inputs/vmlinuz-7.2.12-cloud")).unwrap());
+    let initrd = Sha256::of(fs::read(vectors.join("tdx/local/initrd.gz")).unwrap());
+    let launch = Launch {
+        vmm: qemu("EPYC-Milan"),
+        vcpus: NonZeroU32::new(4).unwrap(),
+        features: GuestFeatures::SNP_ACTIVE,
+        kernel: Some(DirectKernel {
+            kernel,
+            initrd: Some(initrd),
+            cmdline: " console=hvc0",
+        }),
+    };
+    let found = |digest: &str| {
+        let found = launch.search(&ovmf, digest.parse().unwrap()).unwrap();
+        found.map(|differences| differences.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        found("0c2952e8e5db4c8a2029be1ffaeab020a943b3f386381601d91d980082494a5d6cb7adc08b8fd325353745b7df30b280"),
+        Some(vec![
+            "2 vCPUs, expected 4".into(),
+            "started by QEMU with CPU EPYC-Genoa (0xa10f10), expected QEMU with CPU EPYC-Milan (0xa00f11)".into(),
+            r#"command line " console=hvc0 ", expected " console=hvc0""#.into(),
+        ])
+    );
+    assert_eq!(
+        found("49fb7084d839327b13b12a1757078e50004926d6aa1fc13c537374071265e9d80f1c523ebfffe8a356b0818761b9b639"),
+        Some(vec![
+            r#"command line "", expected " console=hvc0""#.into(),
+            "no initrd, expected one".into()
+        ])
+    );
+    assert_eq!(
+        found("0c82739b322f995ee85a729377e469887a4630d2bc1aa9de3c5afe6280f408c4d3384622b603e14bc84ff2ad99f2ade8"),
+        Some(vec![
+            "started by GCE, expected QEMU with CPU EPYC-Milan (0xa00f11)".into(),
+            "no kernel handed to the firmware, expected one".into()
+        ])
+    );
+    let start = std::time::Instant::now();
+    assert_eq!(found(&Sha384::ZERO.to_string()), None);
+    println!("nothing found in {:?}", start.elapsed());
 }
 
 fn qemu(model: &str) -> Vmm {

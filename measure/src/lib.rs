@@ -11,6 +11,7 @@ extern crate std;
 
 mod digest;
 pub mod event_log;
+pub mod evidence;
 mod guid;
 pub mod ovmf;
 mod pages;

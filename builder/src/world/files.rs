@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use measure::event_log::Digests;
 use rustix::fs::OFlags;
 use sha2::Digest as _;
 
@@ -91,14 +92,41 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// A file that cannot be read.
 pub fn stamp(file: &mut File) -> io::Result<Stamp> {
-    let (mut hasher, mut size, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 1 << 18]);
+    let mut sha256 = sha2::Sha256::new();
+    let size = stream(file, |bytes| sha256.update(bytes))?;
+    let sha256 = <[u8; 32]>::from(sha256.finalize()).into();
+    Ok(Stamp { sha256, size })
+}
+
+/// Returns the size in bytes and the digests of what can be read from `file`, which is read once.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn hash(file: &mut File) -> io::Result<(u64, Digests)> {
+    let (mut sha256, mut sha384) = (sha2::Sha256::new(), sha2::Sha384::new());
+    let size = stream(file, |bytes| {
+        sha256.update(bytes);
+        sha384.update(bytes);
+    })?;
+    let digests = Digests {
+        sha256: Some(<[u8; 32]>::from(sha256.finalize()).into()),
+        sha384: Some(<[u8; 48]>::from(sha384.finalize()).into()),
+    };
+    Ok((size, digests))
+}
+
+/// Hands everything that can be read from `file` to `sink`, piece by piece, and returns how many bytes it was.
+fn stream(file: &mut File, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
+    let (mut size, mut buffer) = (0, vec![0; 1 << 18]);
     loop {
-        let count = file.read(&mut buffer)?;
-        hasher.update(&buffer[..count]);
-        size += count as u64;
-        if count == 0 {
-            let sha256 = <[u8; 32]>::from(hasher.finalize()).into();
-            return Ok(Stamp { sha256, size });
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(size),
+            Ok(count) => {
+                sink(&buffer[..count]);
+                size += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -106,4 +134,25 @@ pub fn stamp(file: &mut File) -> io::Result<Stamp> {
 /// Applies `f` to every item on all cores; the results come in the order of the items.
 pub fn for_each<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     parallel::map(items, parallel::cores(), f)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use measure::Sha256;
+
+    use super::*;
+
+    #[test]
+    fn a_file_larger_than_the_buffer_has_the_digests_of_its_bytes() {
+        let bytes = vec![7; (1 << 18) + 3];
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&bytes).unwrap();
+        let open = || open(file.path()).unwrap();
+        assert_eq!(hash(&mut open()).unwrap(), (bytes.len() as u64, Digests::of(&bytes)));
+        let sha256 = Sha256::of(&bytes);
+        let size = bytes.len() as u64;
+        assert_eq!(stamp(&mut open()).unwrap(), Stamp { sha256, size });
+    }
 }

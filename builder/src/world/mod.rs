@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod environment;
 pub mod files;
+pub mod given;
 mod http;
 pub mod mirror;
 pub mod net;

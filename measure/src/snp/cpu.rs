@@ -34,6 +34,12 @@ impl CpuSignature {
         self.0
     }
 
+    /// Returns the name of the oldest model of QEMU with this signature.
+    pub fn name(self) -> Option<&'static str> {
+        let model = MODELS.iter().find(|(signature, _)| *signature == self);
+        model.map(|(_, names)| names[0])
+    }
+
     /// Returns the names of the models whose signature is known, oldest first, with it.
     pub fn named() -> impl Iterator<Item = (&'static str, Self)> {
         MODELS

@@ -1,11 +1,15 @@
-//! AMD SEV-SNP: the launch digest.
+//! AMD SEV-SNP: the launch digest, and the ID block that asks for it.
 
 mod cpu;
 mod features;
+mod id_block;
 mod kernel_hashes;
 mod launch;
+mod policy;
+mod search;
 mod vmsa;
 
+use core::fmt;
 use core::iter::{once, repeat_n};
 use core::num::NonZeroU32;
 
@@ -17,8 +21,11 @@ use zerocopy::IntoBytes as _;
 
 pub use cpu::{CpuSignature, NotACpu};
 pub use features::{GuestFeatures, NotFeatures};
+pub use id_block::{IdAuth, IdBlock, IdKey, Identity, NotAnIdKey};
 pub use kernel_hashes::KernelHashes;
 pub use launch::{Contents, LaunchStep, launch_digest};
+pub use policy::{GuestPolicy, NotAPolicy};
+pub use search::{Difference, DirectKernel, Launch};
 
 use crate::Sha384;
 use crate::ovmf::{Ovmf, OvmfError, SevSection, SevSectionKind};
@@ -34,6 +41,33 @@ pub enum Vmm {
     Gce,
 }
 
+impl Vmm {
+    /// Returns with how many vCPUs this VMM starts a guest at most.
+    ///
+    /// QEMU: `max_cpus` of q35 since 9.1, and `KVM_MAX_VCPUS` of Linux. EC2: 192, the largest of M6a, C6a and R6a, the
+    /// only families with SEV-SNP (`AmdSevSnp` of the API). GCE: 224, the largest N2D, the only series with SEV-SNP.
+    pub const fn max_vcpus(self) -> u32 {
+        match self {
+            Self::Qemu { .. } => 4096,
+            Self::Ec2 => 192,
+            Self::Gce => 224,
+        }
+    }
+}
+
+impl fmt::Display for Vmm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Qemu { cpu } => match cpu.name() {
+                Some(name) => write!(f, "QEMU with CPU {name} ({cpu})"),
+                None => write!(f, "QEMU with CPU {cpu}"),
+            },
+            Self::Ec2 => f.pad("EC2"),
+            Self::Gce => f.pad("GCE"),
+        }
+    }
+}
+
 /// What is measured of a launch whatever its number of vCPUs; from it, the digest of any number follows at once.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +81,16 @@ pub struct PreVmsa {
 }
 
 impl PreVmsa {
+    /// Returns the digest with the VMSAs of vCPUs that start, all but the first, at guest address `ap`.
+    fn new(digest: Sha384, ap: u32, vmm: Vmm, features: GuestFeatures) -> Self {
+        let vmsa = |start| Sha384::of(vmsa::Vmsa::new(vmm, start, features).as_bytes());
+        Self {
+            digest,
+            bsp: vmsa(vmsa::RESET_VECTOR),
+            ap: vmsa(ap),
+        }
+    }
+
     /// Returns the launch digest of a guest with this many vCPUs: `MEASUREMENT` in its attestation reports.
     ///
     /// Takes one hash for each vCPU: limit a number that comes from outside (KVM has 4096 vCPUs at most).
@@ -70,12 +114,8 @@ pub fn pre_vmsa(
     features: GuestFeatures,
 ) -> Result<PreVmsa, SnpError> {
     let ap = image.sev_es_reset_address()?;
-    let vmsa = |start| Sha384::of(vmsa::Vmsa::new(vmm, start, features).as_bytes());
-    Ok(PreVmsa {
-        digest: launch_digest(&launch_steps(image, kernel, vmm)?),
-        bsp: vmsa(vmsa::RESET_VECTOR),
-        ap: vmsa(ap),
-    })
+    let digest = launch_digest(&launch_steps(image, kernel, vmm)?);
+    Ok(PreVmsa::new(digest, ap, vmm, features))
 }
 
 /// Returns everything that `vmm` measures before the vCPUs, in order: the image, then its sections.

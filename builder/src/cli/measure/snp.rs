@@ -1,36 +1,21 @@
-//! `begat measure`: what a confidential VM will report, computed from files.
+//! `begat measure snp`: the launch digest of an AMD SEV-SNP guest.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Error, Result};
 use measure::ovmf::Ovmf;
 use measure::snp::{self, CpuSignature, GuestFeatures, KernelHashes, PreVmsa, SnpError, Vmm};
-use measure::tdx::{self, PageOrder};
 use measure::{Sha256, Sha384};
 use serde::Serialize;
-use sha2::Digest as _;
 
+use super::print_json;
 use crate::mend::{Exit, OrMend as _};
-
-/// Computes what a confidential VM will report, from files alone.
-#[derive(clap::Args)]
-pub(super) struct Measure {
-    #[command(subcommand)]
-    platform: Platform,
-}
-
-#[derive(clap::Subcommand)]
-enum Platform {
-    Snp(Snp),
-    Tdx(Tdx),
-}
+use crate::world::given;
 
 /// Prints the launch digest of an AMD SEV-SNP guest: one line for each number of vCPUs.
 #[derive(clap::Args)]
-struct Snp {
+pub(super) struct Snp {
     /// Number of vCPUs; several separated by commas.
     #[arg(long, value_name = "N", required = true, value_delimiter = ',', value_parser = vcpus_of_number)]
     vcpus: Vec<NonZeroU32>,
@@ -87,40 +72,10 @@ enum VmmType {
     Gce,
 }
 
-/// Prints MRTD of an Intel TDX guest.
-#[derive(clap::Args)]
-struct Tdx {
-    /// Firmware image.
-    #[arg(long, value_name = "PATH")]
-    ovmf: PathBuf,
-    /// In how many passes the VMM adds and measures pages: single in Linux 6.16 and QEMU 10.1 or newer, two in QEMU 8.2
-    /// of Ubuntu 24.04.
-    #[arg(long, value_enum, default_value_t = Passes::Single)]
-    page_order: Passes,
-    /// Prints a JSON object: MRTD and what it is made from.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Passes {
-    Single,
-    Two,
-}
-
-impl Measure {
-    pub(super) fn run(self) -> Result<()> {
-        match self.platform {
-            Platform::Snp(snp) => snp.run(),
-            Platform::Tdx(tdx) => tdx.run(),
-        }
-    }
-}
-
 impl Snp {
-    fn run(self) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
         let vmm = self.vmm()?;
-        let image = read_image(&self.ovmf)?;
+        let image = given::firmware(&self.ovmf)?;
         let kernel = self.kernel_hashes()?;
         let pre_vmsa = Ovmf::read(&image)
             .map_err(SnpError::from)
@@ -161,8 +116,9 @@ impl Snp {
         let Some(kernel) = &self.kernel else {
             return Ok(None);
         };
-        let kernel = hash_file(kernel)?;
-        let initrd = self.initrd.as_deref().map(hash_file).transpose()?;
+        let kernel = given::stamp(kernel)?.sha256;
+        let initrd = self.initrd.as_deref().map(given::stamp).transpose()?;
+        let initrd = initrd.map(|initrd| initrd.sha256);
         let cmdline = self.append.as_deref().unwrap_or_default();
         Ok(Some(KernelHashes::new(kernel, initrd, cmdline)))
     }
@@ -202,34 +158,6 @@ impl Cpu {
     }
 }
 
-impl Tdx {
-    fn run(self) -> Result<()> {
-        let image = read_image(&self.ovmf)?;
-        let order = match self.page_order {
-            Passes::Single => PageOrder::Single,
-            Passes::Two => PageOrder::Two,
-        };
-        let mrtd = Ovmf::read(&image)
-            .map_err(Into::into)
-            .and_then(|ovmf| tdx::mrtd(&ovmf, order))
-            .or_mend(
-                Exit::Usage,
-                format!("cannot measure {} for TDX", self.ovmf.display()),
-                "use an OVMF image for TDX (Debian: ovmf-inteltdx), with code and not only variables in it",
-            )?;
-        if self.json {
-            let firmware = Sha256::of(&image);
-            return print_json(&TdxMeasurement {
-                firmware,
-                page_order: order,
-                mrtd,
-            });
-        }
-        println!("{mrtd}");
-        Ok(())
-    }
-}
-
 /// What goes into a launch digest, and the digests.
 #[derive(Serialize)]
 struct SnpMeasurement {
@@ -247,13 +175,6 @@ struct SnpMeasurement {
 struct SnpLaunch {
     vcpus: NonZeroU32,
     launch_digest: Sha384,
-}
-
-#[derive(Serialize)]
-struct TdxMeasurement {
-    firmware: Sha256,
-    page_order: PageOrder,
-    mrtd: Sha384,
 }
 
 fn signature_of(vmm: Vmm) -> Option<CpuSignature> {
@@ -291,96 +212,13 @@ fn cpu_of_signature(text: &str) -> Result<CpuSignature, String> {
     number.map(CpuSignature::new).map_err(|error| error.to_string())
 }
 
-/// Reads a firmware image; a larger file is something else.
-fn read_image(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.take(IMAGE_LIMIT + 1).read_to_end(&mut bytes).or_mend(
-        Exit::Outside,
-        format!("cannot read {}", path.display()),
-        "check the path and its permissions",
-    )?;
-    if bytes.len() as u64 > IMAGE_LIMIT {
-        let problem = format!("{} is larger than {IMAGE_LIMIT} bytes", path.display());
-        return Err(Exit::Usage.because(problem, "give a firmware image, which is a few MiB in size"));
-    }
-    Ok(bytes)
-}
-
-/// Returns the SHA-256 of a file of any size.
-fn hash_file(path: &Path) -> Result<Sha256> {
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut file = open(path)?;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(<[u8; 32]>::from(hasher.finalize()).into()),
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => Err(error).or_mend(
-                Exit::Outside,
-                format!("cannot read {}", path.display()),
-                "check the path and its permissions",
-            )?,
-        }
-    }
-}
-
-fn open(path: &Path) -> Result<File> {
-    File::open(path).or_mend(
-        Exit::Outside,
-        format!("cannot open {}", path.display()),
-        "check the path and its permissions",
-    )
-}
-
-fn print_json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
-/// In bytes.
-const IMAGE_LIMIT: u64 = 64 << 20;
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use clap::Parser as _;
 
     use crate::cli::Cli;
-    use crate::mend::{Exit, exit_code, report};
-
-    /// Runs `begat measure` with these arguments and returns how it failed.
-    fn failure(arguments: &[&str]) -> (Exit, String) {
-        let cli = Cli::try_parse_from([&["begat", "measure"], arguments].concat());
-        let error = cli.unwrap_or_else(|error| panic!("{error}")).run().unwrap_err();
-        (exit_code(&error), report(&error))
-    }
-
-    #[test]
-    fn missing_files_come_from_outside() {
-        let (exit, report) = failure(&["tdx", "--ovmf", "/nowhere/OVMF.fd"]);
-        assert_eq!(exit, Exit::Outside);
-        assert_eq!(
-            report,
-            "error: cannot open /nowhere/OVMF.fd\n  \
-             because No such file or directory (os error 2)\n\
-             mend: check the path and its permissions\n"
-        );
-    }
-
-    #[test]
-    fn files_that_are_no_firmware_are_a_question_that_cannot_be_asked() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(&file, "no firmware").unwrap();
-        let path = file.path().to_str().unwrap();
-        for arguments in [&["snp", "--vmm-type=ec2", "--vcpus=1"][..], &["tdx"]] {
-            let (exit, report) = failure(&[arguments, &["--ovmf", path]].concat());
-            assert_eq!(exit, Exit::Usage);
-            let reason = "because the image is 11 bytes long, expected a multiple of 4096 bytes, at most 4 GiB";
-            assert!(report.contains(reason), "{report}");
-        }
-    }
+    use crate::cli::measure::tests::failure;
+    use crate::mend::Exit;
 
     #[test]
     fn qemu_needs_a_cpu_that_can_exist() {
