@@ -48,8 +48,14 @@ struct Measured {
     vcpu_type: String,
     #[serde(default)]
     guest_features: u64,
+    values: Vec<Value>,
+}
+
+/// What a launch reports; SEV-SNP has one value.
+#[derive(Deserialize)]
+struct Value {
     #[serde(default)]
-    launch_digest: String,
+    sha384: String,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +84,11 @@ pub(crate) fn compare_release(release: &Path) -> Result<()> {
     let shell = host::shell()?;
     let python = python::programs(&shell)?.join("python");
     let theirs = their_digests(&shell, &python, &cases.collect::<Vec<_>>())?;
-    let ours: Vec<&str> = launches.iter().map(|launch| launch.launch_digest.as_str()).collect();
+    let ours: Vec<&str> = launches
+        .iter()
+        .flat_map(|launch| &launch.values)
+        .map(|value| value.sha384.as_str())
+        .collect();
     let theirs: Vec<&str> = theirs.lines().collect();
     ensure!(!ours.is_empty(), "the release has no digests of SEV-SNP");
     ensure!(
