@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::words;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::{Package, Tree};
-use crate::model::measurements::{Boot, Launch, Measurement, Platform};
+use crate::model::measurements::Measurement;
 use crate::model::release::{FileName, Stamp};
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::parse::LOCK;
@@ -124,16 +125,7 @@ impl Release {
 }
 
 fn show_launch(measurement: &Measurement) {
-    let Launch {
-        platform,
-        boot,
-        firmware,
-    } = &measurement.launch;
-    let boot = match boot {
-        Boot::Direct => "direct boot",
-        Boot::Disk => "disk boot",
-    };
-    println!("  {}, {boot}, {}", declared(platform), plain(&firmware.name));
+    println!("  {}", measurement.launch);
     for value in &measurement.values {
         let case = value.case.as_deref().map(|case| format!(", {}", plain(case)));
         let varies_with = match words(&value.varies_with) {
@@ -144,31 +136,6 @@ fn show_launch(measurement: &Measurement) {
         println!("      {}", value.shown());
         println!("      covers {}{varies_with}", words(&value.covers));
     }
-}
-
-fn declared(platform: &Platform) -> String {
-    match platform {
-        Platform::Snp {
-            vcpus,
-            vcpu_type,
-            guest_features,
-            vmm,
-        } => format!(
-            "SEV-SNP, {vcpus} × {}, features {guest_features:#x}, {}",
-            plain(vcpu_type),
-            words([vmm])
-        ),
-        Platform::Tdx => "TDX".into(),
-        Platform::Tpm => "TPM".into(),
-    }
-}
-
-/// The words that the file has for them.
-fn words(values: impl IntoIterator<Item = impl serde::Serialize>) -> String {
-    let words = values
-        .into_iter()
-        .map(|value| json!(value).as_str().unwrap_or_default().replace('-', " "));
-    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Text of a release that nobody has verified, without what a terminal would obey.

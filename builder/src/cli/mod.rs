@@ -3,6 +3,7 @@
 mod boot;
 mod build;
 mod doctor;
+mod explain;
 mod inside;
 mod inspect;
 mod lock;
@@ -27,6 +28,7 @@ enum Command {
     Measure(measure::Measure),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Explain(explain::Args),
     Boot(boot::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
@@ -41,9 +43,18 @@ impl Cli {
             Command::Measure(measure) => measure.run(),
             Command::Verify(verify) => verify.run(),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Boot(boot) => boot.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Inside(inside) => inside.run(),
         }
     }
+}
+
+/// The words that the files of a release have for these values.
+fn words(values: impl IntoIterator<Item = impl serde::Serialize>) -> String {
+    let words = values
+        .into_iter()
+        .map(|value| serde_json::json!(value).as_str().unwrap_or_default().replace('-', " "));
+    words.collect::<Vec<_>>().join(", ")
 }

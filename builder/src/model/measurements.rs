@@ -86,6 +86,34 @@ pub enum Quantity {
     Register(Register),
 }
 
+impl fmt::Display for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let boot = match self.boot {
+            Boot::Direct => "direct boot",
+            Boot::Disk => "disk boot",
+        };
+        write!(f, "{}, {boot}, {}", self.platform, self.firmware.name.escape_debug())
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snp {
+                vcpus,
+                vcpu_type,
+                guest_features,
+                vmm: Vmm::Qemu,
+            } => {
+                let cpu = vcpu_type.escape_debug();
+                write!(f, "SEV-SNP, {vcpus} × {cpu}, features {guest_features:#x}, qemu")
+            }
+            Self::Tdx => f.pad("TDX"),
+            Self::Tpm => f.pad("TPM"),
+        }
+    }
+}
+
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

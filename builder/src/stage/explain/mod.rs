@@ -1,0 +1,180 @@
+//! A prediction and an observation in, why they differ out.
+
+mod events;
+mod releases;
+mod report;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use measure::event_log::{Digests, EventLog, EventType, HostChoice, LogOf, Part, Register};
+use measure::evidence::{SnpReport, TdxQuote};
+use measure::ovmf::Ovmf;
+use serde::Serialize;
+
+use crate::mend::{Exit, OrMend as _};
+use crate::model::artifacts::file;
+use crate::model::measurements::{FirmwareFile, Quantity};
+use crate::model::{Lock, Manifest, Measurements};
+use crate::stage::parse::LOCK;
+use crate::stage::verify;
+use crate::world::given;
+
+/// One side of the comparison.
+pub enum Side {
+    Release(Box<Release>),
+    Log(EventLog),
+    Report(Box<SnpReport>),
+    /// A TDX quote, as the values it reports.
+    Quote(Vec<(Quantity, Digests)>),
+}
+
+/// What a release predicts, and what it is made of.
+pub struct Release {
+    folder: PathBuf,
+    manifest: Manifest,
+    measurements: Measurements,
+    lock: Lock,
+    command_line: String,
+}
+
+/// Why two sides differ; they agree where nothing differs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// What was compared with what.
+    pub compared: String,
+    pub differences: Vec<Difference>,
+    /// Both logs side by side, where two logs were compared.
+    pub events: Vec<Line>,
+}
+
+/// One reason why values differ.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Difference {
+    pub what: String,
+    /// The files of the release that decide it.
+    pub files: BTreeSet<String>,
+    /// The choices of the host that decide it.
+    pub varies_with: BTreeSet<HostChoice>,
+}
+
+/// One event, predicted, observed or both.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Line {
+    pub verdict: Verdict,
+    pub register: Register,
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    pub subject: String,
+    pub predicted: Option<Digests>,
+    pub observed: Option<Digests>,
+    /// Why no image can predict it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// How an event was predicted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    Equal,
+    Changed,
+    Missing,
+    Unexpected,
+    Unpredictable,
+}
+
+impl Side {
+    /// Reads the folder of a release, an event log, a report of SEV-SNP or a TDX quote. Nothing is verified.
+    ///
+    /// # Errors
+    /// A path that is none of these.
+    pub fn read(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Self::Release(Box::new(Release::read(path)?)));
+        }
+        let bytes = given::read(path, LONGEST, "an event log, a report of SEV-SNP or a TDX quote")?;
+        if let Ok(report) = SnpReport::read(&bytes) {
+            return Ok(Self::Report(Box::new(report.clone())));
+        }
+        if let Ok(quote) = TdxQuote::read(&bytes) {
+            return Ok(Self::Quote(quoted(&quote)));
+        }
+        let log = EventLog::guess(&bytes).and_then(|of: LogOf| EventLog::read(&bytes, of));
+        let problem = format!(
+            "{} is no report of SEV-SNP, no TDX quote and no event log",
+            path.display()
+        );
+        log.map(Self::Log).or_mend(Exit::Usage, problem, MEND)
+    }
+}
+
+/// Returns why the observation is not what was predicted.
+///
+/// # Errors
+/// A pair that cannot be compared.
+pub fn explain(predicted: &Side, observed: &Side) -> Result<Explanation> {
+    match (predicted, observed) {
+        (Side::Release(release), Side::Release(other)) => Ok(releases::explain(release, other)),
+        (Side::Release(release), Side::Log(log)) => events::of_release(release, log),
+        (Side::Log(predicted), Side::Log(observed)) => Ok(events::of_logs(predicted, observed)),
+        (Side::Release(release), Side::Report(report)) => report::explain(release, report.measurement()),
+        (Side::Release(release), Side::Quote(values)) => report::quote(release, values),
+        _ => Err(Exit::Usage.because(
+            "a report or a quote has values and no log: it cannot be compared with this",
+            "give the release as PREDICTED; OBSERVED is a release, an event log, a report or a quote",
+        )),
+    }
+}
+
+impl Release {
+    fn read(folder: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            let problem = format!("cannot read {}", path.display());
+            fs::read_to_string(path).or_mend(Exit::Usage, problem, "name the folder of a release")
+        };
+        Ok(Self {
+            folder: folder.into(),
+            manifest: verify::manifest(folder)?,
+            measurements: Measurements::parse(&read("measurements.json")?)?,
+            lock: Lock::parse(&read(LOCK)?)?,
+            command_line: read(file::COMMAND_LINE)?,
+        })
+    }
+}
+
+/// The files of a release that these parts are.
+fn files(parts: &BTreeSet<Part>, firmware: &FirmwareFile) -> BTreeSet<String> {
+    let file = |part: &Part| match part {
+        Part::Firmware => firmware.name.clone(),
+        Part::Kernel => file::KERNEL.into(),
+        Part::Initrd => file::INITRD.into(),
+        Part::CommandLine => file::COMMAND_LINE.into(),
+        Part::Uki => file::UKI.into(),
+        Part::PartitionTable => file::DISK.into(),
+    };
+    parts.iter().map(file).collect()
+}
+
+fn quoted(quote: &TdxQuote<'_>) -> Vec<(Quantity, Digests)> {
+    let value = |sha384| Digests {
+        sha256: None,
+        sha384: Some(sha384),
+    };
+    let registers = quote.rtmrs().into_iter().zip(0..);
+    let rtmrs = registers.map(|(digest, index)| (Quantity::Register(Register::Rtmr(index)), value(digest)));
+    [(Quantity::Mrtd, value(quote.mrtd()))]
+        .into_iter()
+        .chain(rtmrs)
+        .collect()
+}
+
+const MEND: &str = "give a release's folder, binary_bios_measurements, the data of the CCEL table, a report or a quote";
+
+/// Larger than any log, report or quote, in bytes.
+const LONGEST: u64 = 16 << 20;
