@@ -9,7 +9,7 @@ use xshell::{Shell, cmd};
 
 use crate::host;
 
-/// Fuzzes the readers of outside bytes, two at a time, and keeps what reaches new code in their corpus.
+/// Fuzzes the readers of outside bytes, two at a time; what reaches new code is kept beside the programs.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only these: ovmf, tdvf, event-log …
@@ -94,16 +94,17 @@ fn build() -> Result<PathBuf> {
 fn fuzz(programs: &Path, name: &str, seconds: u64) -> Result<()> {
     let shell = host::shell()?;
     let program = programs.join(format!("fuzz-{name}"));
-    let found = tempfile::tempdir()?;
-    let (found, corpus) = (found.path(), corpora().join(name));
-    let findings = host::repository().join("target/fuzz/findings").join(name);
+    let seeds = corpora().join(name);
+    let work = host::repository().join("target/fuzz").join(name);
+    let (corpus, findings) = (work.join("corpus"), work.join("findings"));
+    fs::create_dir_all(&corpus)?;
     fs::create_dir_all(&findings)?;
     let prefix = format!("{}/", findings.display());
     let (seconds, longest) = (seconds.to_string(), LONGEST.to_string());
     let run = cmd!(
         shell,
         "{program} -max_total_time={seconds} -max_len={longest} -timeout=5 -rss_limit_mb=1024 -artifact_prefix={prefix}
-         -print_final_stats=1 -verbosity=0 {found} {corpus}"
+         -print_final_stats=1 -verbosity=0 {corpus} {seeds}"
     );
     let output = run.quiet().ignore_status().output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -113,9 +114,5 @@ fn fuzz(programs: &Path, name: &str, seconds: u64) -> Result<()> {
         "{name}: no finding in {seconds} s, {}",
         count.unwrap_or_default().trim()
     );
-    let merge = cmd!(
-        shell,
-        "{program} -merge=1 -max_len={longest} -verbosity=0 {corpus} {found}"
-    );
-    Ok(merge.quiet().ignore_stdout().ignore_stderr().run()?)
+    Ok(())
 }
