@@ -2,6 +2,7 @@
 //!
 //! A predicted and an observed log are one type, so that they can be compared event by event.
 
+mod hasher;
 mod kind;
 mod subject;
 
@@ -11,6 +12,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use hasher::Hasher;
 pub use kind::{EventType, NotAnEventType};
 pub use subject::{HostChoice, Part, Subject};
 
