@@ -37,14 +37,30 @@ const GIB: u64 = 1 << 30;
 fn authenticode_digests_are_those_of_another_tool() {
     let Some(inputs) = Inputs::read() else { return };
     let known: Known = inputs.json("tdx/local/firmware.json");
-    for (name, bytes) in [
-        ("vmlinuz-7.2", &inputs.new_kernel),
-        ("vmlinuz-6.12", &inputs.old_kernel),
-        ("test257.efi", &inputs.uki),
+    // SHA-256: oracles/ref.py, as the vectors have SHA-384 only
+    for (name, bytes, sha256) in [
+        (
+            "vmlinuz-7.2",
+            &inputs.new_kernel,
+            "0f67c7ec2ba4fc98c243015348542f0f28a28e1358a0a4d4696be6f5b3d54bbb",
+        ),
+        (
+            "vmlinuz-6.12",
+            &inputs.old_kernel,
+            "782467f032ce2d6a96d9131eac2bcf910ba46099c99e6cfd20555da97a7f1390",
+        ),
+        (
+            "test257.efi",
+            &inputs.uki,
+            "18e89169b02a67c92722af91a558b346b9c7aecf8edd9c08db0b604edb3f52f0",
+        ),
     ] {
         assert_eq!(Sha256::of(bytes), known.inputs_sha256[name], "{name}");
-        let digests = Pe::read(bytes).unwrap().authenticode();
-        assert_eq!(digests.sha384, Some(known.authenticode_sha384[name]), "{name}");
+        let expected = Digests {
+            sha256: Some(sha256.parse().unwrap()),
+            sha384: Some(known.authenticode_sha384[name]),
+        };
+        assert_eq!(Pe::read(bytes).unwrap().authenticode(), expected, "{name}");
     }
 }
 
@@ -194,6 +210,14 @@ fn logs_of_other_boots_agree_where_files_do_not_matter() {
     let found = tpm_events(&fs::read(logs.join("direct/eventlog.bin")).unwrap());
     let varying = [Subject::Kernel, Subject::Initrd];
     compare_log(&boot.events().unwrap(), &found, &varying);
+    // the UKI of the other boot has the same command line, and its kernel no argument for the initrd
+    let initrd = None;
+    let alone = DirectBoot { initrd, ..boot }.events().unwrap();
+    let options = alone
+        .after
+        .iter()
+        .find(|event| event.subject == Subject::CommandLine)
+        .unwrap();
 
     let found = tpm_events(&fs::read(logs.join("disk-uki/eventlog.bin")).unwrap());
     let section = |name: &str| Subject::Section(name.into());
@@ -205,6 +229,11 @@ fn logs_of_other_boots_agree_where_files_do_not_matter() {
         Subject::Uki,
         Subject::PartitionTable,
     ];
+    assert!(
+        found
+            .iter()
+            .any(|event| event.register == Register::Pcr(9) && event.digests == options.digests)
+    );
     let events = inputs.disk_boot(ExitBootServices::FailedFirst).events().unwrap();
     compare_log(&events, &found, &[&sections[..], &others].concat());
 }

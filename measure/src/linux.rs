@@ -82,7 +82,8 @@ impl<'a> Kernel<'a> {
         header.cmd_line_ptr = 0x2_0000.into();
         if let Some(size) = initrd_size {
             let limit = self.initrd_limit(memory);
-            let address = limit.and_then(|limit| limit.checked_sub(size)).map(|end| end & !0xfff);
+            let end = limit.and_then(|limit| limit.checked_sub(size)).filter(|end| *end > 0);
+            let address = end.map(|end| end & !0xfff);
             let none = NoRoom { size, memory };
             header.ramdisk_image = narrow(address).ok_or(none)?;
             header.ramdisk_size = narrow(Some(size)).ok_or(none)?;

@@ -20,6 +20,7 @@ pub struct DirectBoot<'a> {
     /// The whole file.
     pub kernel: &'a [u8],
     pub kernel_image: KernelImage,
+    /// An empty one is none.
     pub initrd: Option<Initrd>,
     /// Exactly as QEMU is given it: a space at either end counts.
     pub cmdline: &'a str,
@@ -81,11 +82,11 @@ impl DirectBoot<'_> {
     /// The kernel is none that measures its command line and initrd, or the command line is not one that it would get
     /// as it is.
     pub fn events(&self) -> Result<BootEvents, BootError> {
-        let initrd_argument = self.initrd.map(|_| self.initrd_argument);
+        let initrd = self.initrd();
+        let initrd_argument = initrd.map(|_| self.initrd_argument);
         let load_options = cmdline::direct(self.cmdline, initrd_argument)?;
         let kernel = application(Subject::Kernel, self.kernel_digests()?);
-        let initrd = self.initrd.map(|initrd| initrd.digests);
-        let linux = linux(load_options.as_deref(), initrd);
+        let linux = linux(load_options.as_deref(), initrd.map(|initrd| initrd.digests));
         Ok(BootEvents {
             before: Vec::from([kernel]),
             after: ready_to_boot()
@@ -93,6 +94,10 @@ impl DirectBoot<'_> {
                 .chain(exit_boot_services(self.exit_boot_services))
                 .collect(),
         })
+    }
+
+    fn initrd(&self) -> Option<Initrd> {
+        self.initrd.filter(|initrd| initrd.size > 0)
     }
 
     fn kernel_digests(&self) -> Result<Digests, KernelError> {
@@ -105,7 +110,7 @@ impl DirectBoot<'_> {
             // also where it is part of another word: QEMU looks for these four characters anywhere
             KernelImage::PatchedByQemu { .. } if self.cmdline.contains("vga=") => return Err(KernelError::VideoMode),
             KernelImage::PatchedByQemu { memory } => {
-                let size = self.initrd.map(|initrd| initrd.size);
+                let size = self.initrd().map(|initrd| initrd.size);
                 Cow::Owned(kernel.patched_by_qemu(size, memory)?)
             }
         };

@@ -67,6 +67,21 @@ fn a_direct_boot_measures_in_the_order_of_the_firmware() {
 }
 
 #[test]
+fn an_empty_initrd_is_none() {
+    let bytes = kernel::example(b"");
+    let boot = |initrd| DirectBoot {
+        kernel: &bytes,
+        kernel_image: KernelImage::PatchedByQemu { memory: 1 << 31 },
+        initrd,
+        cmdline: "quiet",
+        initrd_argument: InitrdArgument::Suffix,
+        exit_boot_services: ExitBootServices::Once,
+    };
+    assert_eq!(boot(Some(initrd(b""))).events(), boot(None).events());
+    assert_ne!(boot(Some(initrd(b"x"))).events(), boot(None).events());
+}
+
+#[test]
 fn events_of_the_firmware_go_where_it_makes_them() {
     let boot = BootEvents {
         before: [action(4, "kernel")].into(),

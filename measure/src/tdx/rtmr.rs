@@ -20,7 +20,8 @@ pub enum SeparatorRegister {
 ///
 /// Firmware of a TD (edk2's `TdTcg2Dxe`) differs from that of a machine with a TPM (`Tcg2Dxe`) in three ways: it
 /// extends PCR 0 into no register, as MRTD has what belongs there; it ends its events with one separator, not with one
-/// for each PCR; and it does not measure the invocation of an exit from boot services that fails.
+/// for each PCR; and it does not measure the invocation of an exit from boot services that fails. Events that are in
+/// RTMRs already stay there.
 pub fn rtmr_log(log: &EventLog, separator: SeparatorRegister) -> EventLog {
     let following = log.events.iter().skip(1).map(Some).chain([None]);
     let kept = log.events.iter().zip(following).filter(|(event, next)| {
@@ -80,13 +81,56 @@ fn in_td(event: &Event) -> Option<Event> {
 
 /// Of the separators of PCRs 0 to 6, a TD has one; that of PCR 7 comes earlier and stays.
 fn is_kept(event: &Event, separator: SeparatorRegister) -> bool {
-    let kept = match separator {
-        SeparatorRegister::Rtmr0 => Register::Pcr(1),
-        SeparatorRegister::Rtmr1 => Register::Pcr(4),
-    };
-    event.subject != Subject::Separator || [kept, Register::Pcr(7)].contains(&event.register)
+    match (event.register, separator) {
+        (Register::Pcr(pcr @ 0..=6), SeparatorRegister::Rtmr0) if event.subject == Subject::Separator => pcr == 1,
+        (Register::Pcr(pcr @ 0..=6), SeparatorRegister::Rtmr1) if event.subject == Subject::Separator => pcr == 4,
+        _ => true,
+    }
 }
 
 fn is_action(event: &Event, text: &str) -> bool {
     matches!(&event.subject, Subject::Action(found) if found == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_log::EventType;
+    use alloc::string::ToString as _;
+
+    fn event(register: Register, subject: Subject) -> Event {
+        let (kind, digests) = (EventType::EFI_ACTION, Digests::of(subject.to_string()));
+        Event {
+            register,
+            kind,
+            subject,
+            digests,
+        }
+    }
+
+    #[test]
+    fn each_pcr_has_one_register() {
+        let log: EventLog = (0..=23).map(|pcr| event(Register::Pcr(pcr), Subject::Other)).collect();
+        let td = rtmr_log(&log, SeparatorRegister::Rtmr1);
+        let expected = [0, 1, 1, 1, 1, 1, 0, 2, 2, 2, 2, 2, 2, 2, 2].map(Register::Rtmr);
+        assert!(td.events.iter().map(|event| event.register).eq(expected));
+        assert!(td.events.iter().all(|event| event.digests.sha256.is_none()));
+    }
+
+    #[test]
+    fn separators_outside_ready_to_boot_stay() {
+        let registers = [Register::Pcr(7), Register::Rtmr(0), Register::Pcr(0), Register::Pcr(6)];
+        let log = registers.map(|register| event(register, Subject::Separator));
+        let td = rtmr_log(&EventLog::from_iter(log), SeparatorRegister::Rtmr0);
+        assert!(td.events.iter().map(|event| event.register).eq([Register::Rtmr(0); 2]));
+    }
+
+    #[test]
+    fn registers_without_events_are_zero_and_events_without_digest_are_none() {
+        let mut log = EventLog::from_iter([event(Register::Rtmr(1), Subject::Other)]);
+        let [zero, extended, ..] = rtmrs(&log).unwrap();
+        assert!(zero == Sha384::ZERO && extended != Sha384::ZERO);
+        log.events[0].digests.sha384 = None;
+        assert_eq!(rtmrs(&log), None);
+    }
 }
