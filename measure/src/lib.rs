@@ -9,15 +9,23 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod boot;
 mod digest;
 pub mod event_log;
 pub mod evidence;
+mod fields;
+pub mod gpt;
 mod guid;
+pub mod linux;
 pub mod ovmf;
 mod pages;
+pub mod pe;
 pub mod snp;
 pub mod tdx;
+pub mod tpm;
+pub mod uki;
 
 pub use digest::{Digest, NotADigest, Sha256, Sha384};
+pub use fields::FieldError;
 pub use guid::Guid;
 pub use pages::{PAGE, Pages};

@@ -4,6 +4,7 @@
 
 mod compare;
 mod describe;
+mod hasher;
 mod kind;
 mod read;
 mod subject;
@@ -15,6 +16,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Row, compare};
+pub use hasher::Hasher;
 pub use kind::{EventType, NotAnEventType};
 pub use read::{LogError, LogOf};
 pub use subject::{HostChoice, Part, Subject};
