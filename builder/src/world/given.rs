@@ -1,6 +1,6 @@
-//! Files that somebody names on the command line, whatever they are: links and pipes are followed and read.
+//! Files that somebody names on the command line, whatever they are: links and pipes are followed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -49,6 +49,14 @@ pub fn stamp(path: &Path) -> Result<Stamp> {
 /// A file that cannot be read.
 pub fn hash(path: &Path) -> Result<(u64, Digests)> {
     or_mend(path, files::hash(&mut open(path)?))
+}
+
+/// Writes a file, which may exist.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).or_mend(Exit::Outside, format!("cannot write {}", path.display()), MEND)
 }
 
 fn open(path: &Path) -> Result<File> {

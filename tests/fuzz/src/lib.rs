@@ -4,16 +4,31 @@
 use std::num::NonZeroU32;
 
 use measure::Sha256;
+use measure::boot::{DirectBoot, DiskBoot, ExitBootServices, InitrdArgument, KernelImage};
 use measure::event_log::{EventLog, LogOf, compare};
+use measure::evidence::{SnpReport, TdxQuote};
+use measure::gpt::Gpt;
+use measure::linux::Kernel;
 use measure::ovmf::Ovmf;
+use measure::pe::Pe;
 use measure::snp::{self, GuestFeatures, KernelHashes, Vmm};
 use measure::tdx::{PageOrder, mrtd};
+use measure::uki::Uki;
 
 /// A reader, and the folder of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every reader there is.
-pub const TARGETS: &[Target] = &[("ovmf", ovmf), ("tdvf", tdvf), ("event-log", event_log)];
+pub const TARGETS: &[Target] = &[
+    ("ovmf", ovmf),
+    ("tdvf", tdvf),
+    ("event-log", event_log),
+    ("pe", pe),
+    ("uki", uki),
+    ("kernel", kernel),
+    ("gpt", gpt),
+    ("evidence", evidence),
+];
 
 /// Firmware that is started with SEV-SNP.
 pub fn ovmf(bytes: &[u8]) {
@@ -45,6 +60,56 @@ pub fn event_log(bytes: &[u8]) {
         compare(&log, &other);
     }
     let _ = EventLog::guess(bytes);
+}
+
+/// An image that firmware starts.
+pub fn pe(bytes: &[u8]) {
+    if let Ok(pe) = Pe::read(bytes) {
+        let _ = pe.authenticode();
+    }
+}
+
+/// A UKI, alone and on the disk it is started from.
+pub fn uki(bytes: &[u8]) {
+    if let Ok(uki) = Uki::read(bytes) {
+        let _ = uki.inner_kernel();
+    }
+    let boot = DiskBoot {
+        disk: bytes,
+        uki: bytes,
+        exit_boot_services: ExitBootServices::Once,
+    };
+    let _ = boot.events();
+}
+
+/// A kernel that is started directly.
+pub fn kernel(bytes: &[u8]) {
+    let Ok(kernel) = Kernel::read(bytes) else { return };
+    let _ = (kernel.release(), kernel.measures());
+    for image in KernelImage::candidates(1 << 30) {
+        let boot = DirectBoot {
+            kernel: bytes,
+            kernel_image: image,
+            initrd: None,
+            cmdline: "console=ttyS0",
+            initrd_argument: InitrdArgument::Prefix,
+            exit_boot_services: ExitBootServices::Once,
+        };
+        let _ = boot.events();
+    }
+}
+
+/// The first sectors of a disk.
+pub fn gpt(bytes: &[u8]) {
+    if let Ok(gpt) = Gpt::read(bytes) {
+        let _ = (gpt.event(), gpt.disk_size());
+    }
+}
+
+/// A report of SEV-SNP, or a TDX quote.
+pub fn evidence(bytes: &[u8]) {
+    let _ = SnpReport::read(bytes).map(SnpReport::measurement);
+    let _ = TdxQuote::read(bytes).map(|quote| (quote.rtmrs(), quote.mr_service_td()));
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! `begat measure`: what a confidential VM will report, computed from files.
 
+mod id_block;
 mod snp;
 mod tdx;
+
+use std::ffi::OsString;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -15,8 +18,14 @@ pub(super) struct Measure {
 
 #[derive(clap::Subcommand)]
 enum Platform {
-    Snp(snp::Snp),
+    Snp(Box<snp::Snp>),
     Tdx(tdx::Tdx),
+    /// What sev-snp-measure calls the mode for an SVSM.
+    #[command(name = "snp:svsm", hide = true, disable_help_flag = true)]
+    Svsm {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _anything: Vec<OsString>,
+    },
 }
 
 impl Measure {
@@ -24,6 +33,7 @@ impl Measure {
         match self.platform {
             Platform::Snp(snp) => snp.run(),
             Platform::Tdx(tdx) => tdx.run(),
+            Platform::Svsm { .. } => Err(snp::no_svsm()),
         }
     }
 }

@@ -9,6 +9,7 @@ use measure::snp::{self, CpuSignature, GuestFeatures, KernelHashes, PreVmsa, Snp
 use measure::{Sha256, Sha384};
 use serde::Serialize;
 
+use super::id_block::{IdBlock, Reported};
 use super::print_json;
 use crate::mend::{Exit, OrMend as _};
 use crate::world::given;
@@ -17,7 +18,7 @@ use crate::world::given;
 #[derive(clap::Args)]
 pub(super) struct Snp {
     /// Number of vCPUs; several separated by commas.
-    #[arg(long, value_name = "N", required = true, value_delimiter = ',', value_parser = vcpus_of_number)]
+    #[arg(long, value_name = "N", required = true, value_delimiter = ',')]
     vcpus: Vec<NonZeroU32>,
     #[command(flatten)]
     cpu: Cpu,
@@ -39,6 +40,8 @@ pub(super) struct Snp {
     /// Command line of the kernel, exactly as the VMM is given it.
     #[arg(long, value_name = "CMDLINE", requires = "kernel", allow_hyphen_values = true)]
     append: Option<String>,
+    #[command(flatten)]
+    id_block: IdBlock,
     /// Prints a JSON object: the digests and everything they are made from.
     #[arg(long)]
     json: bool,
@@ -70,22 +73,24 @@ enum VmmType {
     Qemu,
     Ec2,
     Gce,
+    /// An SVSM, which is known and cannot be measured.
+    #[value(hide = true, alias = "snp:svsm")]
+    Svsm,
 }
 
 impl Snp {
     pub(super) fn run(self) -> Result<()> {
         let vmm = self.vmm()?;
+        self.check_vcpus(vmm)?;
+        self.id_block.check(self.vcpus.len())?;
         let image = given::firmware(&self.ovmf)?;
         let kernel = self.kernel_hashes()?;
         let pre_vmsa = Ovmf::read(&image)
             .map_err(SnpError::from)
             .and_then(|ovmf| snp::pre_vmsa(&ovmf, kernel.as_ref(), vmm, self.guest_features))
             .map_err(|error| self.refuse(error))?;
-        let launches = self.vcpus.iter().map(|vcpus| SnpLaunch {
-            vcpus: *vcpus,
-            launch_digest: pre_vmsa.for_vcpus(*vcpus),
-        });
-        let launches = launches.collect::<Vec<_>>();
+        let digests: Vec<Sha384> = self.vcpus.iter().map(|vcpus| pre_vmsa.for_vcpus(*vcpus)).collect();
+        let id_block = self.id_block.write(digests[0])?;
         if self.json {
             return print_json(&SnpMeasurement {
                 firmware: Sha256::of(&image),
@@ -95,10 +100,11 @@ impl Snp {
                 cpu: signature_of(vmm),
                 guest_features: self.guest_features,
                 pre_vmsa,
-                launches,
+                launches: self.vcpus.into_iter().zip(digests).map(SnpLaunch::from).collect(),
+                id_block,
             });
         }
-        launches.iter().for_each(|launch| println!("{}", launch.launch_digest));
+        digests.iter().for_each(|digest| println!("{digest}"));
         Ok(())
     }
 
@@ -109,6 +115,18 @@ impl Snp {
             }),
             VmmType::Ec2 => Ok(Vmm::Ec2),
             VmmType::Gce => Ok(Vmm::Gce),
+            VmmType::Svsm => Err(no_svsm()),
+        }
+    }
+
+    fn check_vcpus(&self, vmm: Vmm) -> Result<()> {
+        let most = vmm.max_vcpus();
+        match self.vcpus.iter().find(|vcpus| vcpus.get() > most) {
+            None => Ok(()),
+            Some(vcpus) => {
+                let problem = format!("{vmm} starts guests with {most} vCPUs at most, and {vcpus} are asked for");
+                Err(Exit::Usage.because(problem, format!("give a number from 1 to {most}")))
+            }
         }
     }
 
@@ -169,12 +187,28 @@ struct SnpMeasurement {
     guest_features: GuestFeatures,
     pre_vmsa: PreVmsa,
     launches: Vec<SnpLaunch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_block: Option<Reported>,
 }
 
 #[derive(Serialize)]
 struct SnpLaunch {
     vcpus: NonZeroU32,
     launch_digest: Sha384,
+}
+
+impl From<(NonZeroU32, Sha384)> for SnpLaunch {
+    fn from((vcpus, launch_digest): (NonZeroU32, Sha384)) -> Self {
+        Self { vcpus, launch_digest }
+    }
+}
+
+/// Returns why there is no digest with an SVSM.
+pub(super) fn no_svsm() -> Error {
+    Exit::Unsupported.because(
+        "an SVSM is in front of the firmware, which this version cannot measure",
+        "start the guest without an SVSM, or measure it with what its makers offer (COCONUT-SVSM: igvmmeasure)",
+    )
 }
 
 fn signature_of(vmm: Vmm) -> Option<CpuSignature> {
@@ -195,12 +229,6 @@ fn names() -> String {
         .map(|(name, _)| name)
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// Reads a number of vCPUs that KVM can start (`KVM_MAX_VCPUS`).
-fn vcpus_of_number(text: &str) -> Result<NonZeroU32, String> {
-    let number = text.parse().ok().filter(|vcpus: &NonZeroU32| vcpus.get() <= 4096);
-    number.ok_or_else(|| "expected a number from 1 to 4096".into())
 }
 
 /// Reads a number in hex after `0x`, or in decimal.
@@ -237,12 +265,52 @@ mod tests {
     }
 
     #[test]
+    fn no_vmm_starts_any_number_of_vcpus() {
+        for (vmm, vcpus, problem) in [
+            (
+                "--vmm-type=ec2",
+                "193",
+                "EC2 starts guests with 192 vCPUs at most, and 193 are asked for",
+            ),
+            (
+                "--vmm-type=GCE",
+                "1,225",
+                "GCE starts guests with 224 vCPUs at most, and 225 are asked for",
+            ),
+            (
+                "--vcpu-type=EPYC-v4",
+                "4097",
+                "QEMU with CPU EPYC (0x800f12) starts guests with 4096 vCPUs at most, and 4097 are asked for",
+            ),
+        ] {
+            let (exit, report) = failure(&["snp", "--ovmf=/nowhere", vmm, "--vcpus", vcpus]);
+            assert_eq!(exit, Exit::Usage);
+            assert!(report.starts_with(&format!("error: {problem}\n")), "{report}");
+        }
+    }
+
+    #[test]
+    fn an_svsm_is_known_and_unsupported() {
+        for arguments in [
+            &["snp", "--vmm-type=svsm", "--vcpus=1", "--ovmf=/nowhere"][..],
+            &["snp", "--vmm-type=snp:svsm", "--vcpus=1", "--ovmf=/nowhere"],
+            &["snp:svsm", "--svsm", "svsm.bin", "--vcpus=1"],
+        ] {
+            let (exit, report) = failure(arguments);
+            assert_eq!(exit, Exit::Unsupported);
+            assert!(
+                report.starts_with("error: an SVSM is in front of the firmware"),
+                "{report}"
+            );
+        }
+    }
+
+    #[test]
     fn flags_that_make_no_sense_together_are_refused() {
         for flags in [
             &["--initrd=x"][..],
             &["--append=x"],
             &["--vcpus=0"],
-            &["--vcpus=4097"],
             &["--vcpu-family=23"],
             &["--vcpu-sig=1", "--vcpu-type=EPYC"],
         ] {

@@ -19,7 +19,7 @@ for case in cases:
         digest = guest.calc_launch_digest(
             SevMode.SEV_SNP,
             vcpus,
-            vcpu_types.CPU_SIGS[case["model"]],
+            vcpu_types.CPU_SIGS[case["theirs"]],
             case["ovmf"],
             case["kernel"],
             case["initrd"],
