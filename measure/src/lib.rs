@@ -12,10 +12,12 @@ extern crate std;
 mod digest;
 pub mod event_log;
 mod guid;
+pub mod host;
 pub mod ovmf;
 mod pages;
 pub mod snp;
 pub mod tdx;
+pub mod tpm;
 
 pub use digest::{Digest, NotADigest, Sha256, Sha384};
 pub use guid::Guid;

@@ -4,6 +4,7 @@
 
 use memchr::memmem;
 
+use super::code::loads_beside;
 use super::volume::{FileKind, Volume};
 use crate::Guid;
 
@@ -81,7 +82,7 @@ impl Generation {
             initrd_argument: initrd_argument(volumes),
             td_separator: td_separator(volumes, named_blobs),
             applications: applications(volumes),
-            shell: application(volumes, "Shell", "EFI Internal Shell", ACTIVE),
+            shell: shell(volumes),
             tcg2: has("Tcg2Dxe"),
             td_tcg2: has("TdTcg2Dxe"),
             secure_boot: has("SecureBootConfigDxe"),
@@ -147,6 +148,20 @@ fn applications(volumes: &[Volume]) -> Vec<Application> {
         return menu("BootManagerMenuApp").into_iter().chain(setup).collect();
     }
     menu("UiApp").into_iter().collect()
+}
+
+/// The shell became an application for the boot menu after 202502: what registers it then passes that attribute.
+fn shell(volumes: &[Volume]) -> Option<Application> {
+    const SHELL: &str = "EFI Internal Shell";
+    let menu = ACTIVE | CATEGORY_APPLICATION;
+    let program = dxe(volumes)?.file(BOOT_MANAGER)?.program()?.body;
+    let text = memmem::find(program, &utf16(SHELL))?;
+    let attributes = if loads_beside(program, text, menu) {
+        menu
+    } else {
+        ACTIVE
+    };
+    application(volumes, "Shell", SHELL, attributes)
 }
 
 fn application(volumes: &[Volume], name: &str, description: &str, attributes: u32) -> Option<Application> {

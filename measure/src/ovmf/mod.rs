@@ -3,6 +3,7 @@
 //! Images are outside bytes: whatever they hold, the reader returns an error at worst, and what it returns is bounded
 //! ([`MEMORY_LIMIT`]), so measuring it is too.
 
+mod code;
 mod firmware;
 mod footer;
 mod generation;

@@ -3,8 +3,9 @@
 //! Its programs run where they lie and write into their own variables, so that the volume in memory is not always the
 //! volume of the image.
 
-use memchr::memmem;
+use alloc::vec::Vec;
 
+use super::code::variables_set_to;
 use super::volume::{File, FileKind, Volume};
 use crate::event_log::Digests;
 
@@ -32,29 +33,17 @@ pub(super) fn measured(volume: &Volume, newer: bool) -> Option<Digests> {
 
 /// Returns where in the volume the PEI core keeps the port of the timer, once for each instruction that shows it.
 ///
-/// Of three places that set the variable, one sets the constant port of Cloud Hypervisor: `mov dword [rip + d], 0x608`.
-fn timer_variables(core: &File) -> alloc::vec::Vec<usize> {
+/// Of three places that set the variable, one sets a constant: the port of Cloud Hypervisor.
+fn timer_variables(core: &File) -> Vec<usize> {
     let Some(program) = core.program() else {
-        return alloc::vec::Vec::new();
+        return Vec::new();
     };
-    let constant = memmem::find_iter(program.body, &CLOUD_HYPERVISOR_TIMER_PORT);
-    let variables = constant.filter_map(|end| {
-        let start = end.checked_sub(MOVE.len() + size_of::<i32>())?;
-        let (instruction, rest) = program.body[start..].split_at(MOVE.len());
-        let distance = i32::from_le_bytes(*rest.first_chunk()?);
-        let next = end + CLOUD_HYPERVISOR_TIMER_PORT.len();
-        let variable = next.checked_add_signed(distance as isize)?;
-        let inside = instruction == MOVE && variable < program.body.len();
-        inside.then_some(program.offset + variable)
-    });
-    variables.collect()
+    let variables = variables_set_to(program.body, CLOUD_HYPERVISOR_TIMER_PORT);
+    variables.map(|variable| program.offset + variable).collect()
 }
 
-/// `mov dword [rip + disp32], imm32`: opcode and ModRM; the displacement follows, then the number.
-const MOVE: [u8; 2] = [0xc7, 0x05];
-
 /// `CLOUDHV_ACPI_TIMER_IO_ADDRESS`: edk2-stable202502, OvmfPkg/Include/IndustryStandard/CloudHv.h.
-const CLOUD_HYPERVISOR_TIMER_PORT: [u8; 4] = 0x608_u32.to_le_bytes();
+const CLOUD_HYPERVISOR_TIMER_PORT: u32 = 0x608;
 
 /// `ICH9_PMBASE_VALUE`, at which OVMF puts the ports of power management of a q35 machine, and the offset of the timer in
 /// them: edk2-stable202502, OvmfPkg/Include/IndustryStandard/Q35MchIch9.h and OvmfPkg/Include/OvmfPlatforms.h.

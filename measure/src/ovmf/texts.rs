@@ -57,9 +57,7 @@ impl SmbiosTexts {
 }
 
 fn is_date(text: &str) -> bool {
-    let shape = text
-        .bytes()
-        .map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
+    let shape = text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
     shape.eq(*b"00/00/0000")
 }
 
@@ -71,31 +69,23 @@ fn texts_of(volumes: &[Volume], name: &str) -> Option<Vec<String>> {
 /// Returns the constants of a program that are texts: UTF-16 of printable ASCII, at the alignment of constants, which
 /// texts in the midst of code do not have.
 fn texts(program: &Section) -> Vec<String> {
-    const ALIGNMENT: usize = 16;
+    const ALIGNMENT: usize = 16 / 2; // in characters
+    let units = program.body.as_chunks::<2>().0;
     let mut texts = Vec::new();
     let mut start = 0;
-    while let Some(tail) = program.body.get(start..).filter(|tail| !tail.is_empty()) {
-        let text = text(tail);
-        start += (2 * text.len() + 2).next_multiple_of(ALIGNMENT);
-        if text.len() >= SHORTEST {
-            texts.push(text);
+    while let Some(tail) = units.get(start..).filter(|tail| !tail.is_empty()) {
+        let length = tail.iter().take_while(|unit| is_printable(**unit)).count();
+        if length >= SHORTEST && tail.get(length) == Some(&[0, 0]) {
+            texts.push(tail[..length].iter().map(|unit| char::from(unit[0])).collect());
         }
+        // what starts inside ends as this did
+        start += (length + 1).next_multiple_of(ALIGNMENT);
     }
     texts
 }
 
 /// A single character followed by zeros is more often a number.
 const SHORTEST: usize = 2;
-
-/// Returns the text that starts `bytes`; empty if none does that a NUL ends.
-fn text(bytes: &[u8]) -> String {
-    let units = bytes.as_chunks::<2>().0;
-    let length = units.iter().position(|unit| !is_printable(*unit));
-    match length {
-        Some(length) if units[length] == [0, 0] => units[..length].iter().map(|unit| char::from(unit[0])).collect(),
-        _ => String::new(),
-    }
-}
 
 fn is_printable(unit: [u8; 2]) -> bool {
     unit[1] == 0 && (b' '..=b'~').contains(&unit[0])

@@ -45,7 +45,10 @@ impl SecureBoot {
         let variables = variables(image)?;
         let data = |vendor, name| {
             let of_name = |variable: &&Variable| variable.vendor == vendor && variable.name == utf16(name);
-            let found = variables.iter().filter(of_name).min_by_key(|variable| variable.replaced);
+            let found = variables
+                .iter()
+                .filter(of_name)
+                .min_by_key(|variable| variable.replaced);
             found.map_or(Vec::new(), |variable| variable.data.to_vec())
         };
         Ok(Self {
@@ -120,9 +123,9 @@ fn variables(image: &[u8]) -> Result<Vec<Variable<'_>>, VariableError> {
     let store = store.get(..end).ok_or(VariableError::Truncated { offset: start })?;
     let mut variables = Vec::new();
     let mut offset = size_of::<StoreHeader>();
-    while let Some((variable, end)) = Variable::read(store, offset).ok_or(VariableError::Truncated {
-        offset: start + offset,
-    })? {
+    while let Some((variable, end)) =
+        Variable::read(store, offset).ok_or(VariableError::Truncated { offset: start + offset })?
+    {
         variables.extend(variable);
         offset = end.next_multiple_of(ALIGNMENT);
     }
@@ -132,10 +135,11 @@ fn variables(image: &[u8]) -> Result<Vec<Variable<'_>>, VariableError> {
 impl<'a> Variable<'a> {
     /// Returns the variable at `offset` (nothing if it is deleted) and where it ends; nothing inside after the last;
     /// nothing outside if it is not inside the store.
-    #[expect(clippy::type_complexity, reason = "three cases, one caller")]
     fn read(store: &'a [u8], offset: usize) -> Option<Option<(Option<Self>, usize)>> {
         let tail = store.get(offset..).unwrap_or_default();
-        let Some((header, body)) = VariableHeader::read_from_prefix(tail).ok().filter(|(it, _)| it.start == START)
+        let Some((header, body)) = VariableHeader::read_from_prefix(tail)
+            .ok()
+            .filter(|(it, _)| it.start == START)
         else {
             return Some(None);
         };
@@ -159,7 +163,9 @@ impl<'a> Variable<'a> {
 pub enum VariableError {
     #[error("variable store, or a variable in it, at offset {offset:#x} ends outside what holds it")]
     Truncated { offset: usize },
-    #[error("variable store at offset {offset:#x} has format {found}, expected {AUTHENTICATED} (authenticated variables)")]
+    #[error(
+        "variable store at offset {offset:#x} has format {found}, expected {AUTHENTICATED} (authenticated variables)"
+    )]
     Format { offset: usize, found: Guid },
 }
 

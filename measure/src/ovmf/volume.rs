@@ -323,13 +323,17 @@ fn fill(mut stream: LzmaStream, mut packed: &[u8], size: usize) -> Option<Vec<u8
 pub enum VolumeError {
     #[error("{field} at offset {offset:#x} ends outside what holds it")]
     Truncated { field: &'static str, offset: usize },
-    #[error("{field} at offset {offset:#x} is {size:#x} bytes long, expected its header and no more than what holds it")]
+    #[error(
+        "{field} at offset {offset:#x} is {size:#x} bytes long, expected its header and no more than what holds it"
+    )]
     Size {
         field: &'static str,
         offset: usize,
         size: u64,
     },
-    #[error("compressed data at offset {offset:#x} asks for {size} bytes, expected at most {DECOMPRESSED_LIMIT} in all")]
+    #[error(
+        "compressed data at offset {offset:#x} asks for {size} bytes, expected at most {DECOMPRESSED_LIMIT} in all"
+    )]
     TooMuch { offset: usize, size: u64 },
     #[error("compressed data at offset {offset:#x} is no LZMA data of the size it says")]
     Lzma { offset: usize },
@@ -401,7 +405,10 @@ impl VolumeHeader {
     fn extended(&self, volume: &[u8]) -> Result<(Option<Guid>, usize), VolumeError> {
         let offset = usize::from(self.extended_offset.get());
         if offset == 0 {
-            return Ok((None, usize::from(self.header_length.get()).next_multiple_of(FILE_ALIGNMENT)));
+            return Ok((
+                None,
+                usize::from(self.header_length.get()).next_multiple_of(FILE_ALIGNMENT),
+            ));
         }
         let field = "extended header of a firmware volume";
         let extended: ExtendedHeader = at(volume, offset).ok_or(VolumeError::Truncated { field, offset })?;
