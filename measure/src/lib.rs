@@ -16,6 +16,7 @@ pub mod evidence;
 mod fields;
 pub mod gpt;
 mod guid;
+pub mod host;
 pub mod linux;
 pub mod ovmf;
 mod pages;

@@ -110,6 +110,18 @@ impl Digests {
     };
 }
 
+impl Event {
+    /// Returns the event that ends what comes before the boot: `EV_SEPARATOR` over four zero bytes.
+    pub fn separator(register: Register) -> Self {
+        Self {
+            register,
+            kind: EventType::SEPARATOR,
+            subject: Subject::Separator,
+            digests: Digests::of([0; 4]),
+        }
+    }
+}
+
 impl EventLog {
     /// Returns what each register holds that the log extends; a bank that one of its events lacks is absent.
     pub fn replay(&self) -> BTreeMap<Register, Digests> {

@@ -107,14 +107,14 @@ impl Subject {
             Self::FirmwareVersion | Self::FirmwareVolume | Self::ConfigurationVolume | Self::BootOption(_) => {
                 &[Part::Firmware]
             }
-            Self::TdHob | Self::SecureBoot(_) | Self::Authority | Self::Smbios => &[Part::Firmware],
+            Self::TdHob | Self::SecureBoot(_) | Self::Authority | Self::Smbios | Self::BootOrder => &[Part::Firmware],
             Self::PartitionTable => &[Part::PartitionTable],
             Self::Kernel => &[Part::Kernel],
             Self::Uki | Self::SectionName(_) => &[Part::Uki],
             Self::Section(name) => section(name),
             Self::CommandLine => &[Part::CommandLine],
             Self::Initrd => &[Part::Initrd],
-            Self::FwCfg(_) | Self::Acpi(_) | Self::SmbiosStructure(_) | Self::BootOrder => &[],
+            Self::FwCfg(_) | Self::Acpi(_) | Self::SmbiosStructure(_) => &[],
             Self::StartupLocality(_) | Self::Separator | Self::Action(_) | Self::Application | Self::Other => &[],
         }
     }
@@ -123,7 +123,10 @@ impl Subject {
     pub fn varies_with(&self) -> &'static [HostChoice] {
         match self {
             Self::TdHob => &[HostChoice::MemorySize],
-            Self::FwCfg(_) | Self::BootOrder => &[HostChoice::BootOrder],
+            // its programs note where the machine has its timer
+            Self::FirmwareVolume => &[HostChoice::MachineType],
+            Self::FwCfg(name) => fw_cfg(name),
+            Self::BootOrder => &[HostChoice::BootOrder, HostChoice::Devices],
             Self::SecureBoot(_) | Self::Authority => &[HostChoice::VariableStore],
             Self::Acpi(_) => &[
                 HostChoice::VmmVersion,
@@ -139,10 +142,18 @@ impl Subject {
                 HostChoice::CpuModel,
                 HostChoice::MemorySize,
             ],
-            Self::BootOption(_) => &[HostChoice::Devices],
+            Self::BootOption(_) => &[HostChoice::BootOrder, HostChoice::Devices],
             Self::PartitionTable => &[HostChoice::Devices],
             _ => &[],
         }
+    }
+}
+
+fn fw_cfg(name: &str) -> &'static [HostChoice] {
+    match name {
+        "etc/reserved-memory-end" => &[HostChoice::MemorySize],
+        "etc/extra-pci-roots" | "opt/ovmf/X-PciMmio64Mb" => &[HostChoice::Devices],
+        _ => &[HostChoice::BootOrder],
     }
 }
 

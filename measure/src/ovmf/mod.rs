@@ -3,9 +3,16 @@
 //! Images are outside bytes: whatever they hold, the reader returns an error at worst, and what it returns is bounded
 //! ([`MEMORY_LIMIT`]), so measuring it is too.
 
+mod code;
+mod firmware;
 mod footer;
+mod generation;
+mod pei;
 mod sev;
 mod tdvf;
+mod texts;
+mod variables;
+mod volume;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -13,8 +20,15 @@ use alloc::vec::Vec;
 
 use zerocopy::FromBytes;
 
+pub use firmware::{Firmware, FirmwareError};
+pub use generation::{Application, Generation, InitrdArgument, TdSeparator};
 pub use sev::{HashTableArea, SevSection, SevSectionKind};
 pub use tdvf::{TdvfSection, TdvfSectionKind};
+pub use texts::{SmbiosTexts, Texts};
+pub use variables::{SecureBoot, VariableError};
+pub use volume::{DECOMPRESSED_LIMIT, VolumeError};
+
+pub(crate) use generation::utf16;
 
 use crate::Guid;
 use crate::pages::{PAGE, Pages};

@@ -2,7 +2,11 @@
 //!
 //! Firmware's events are those of [`crate::boot`] as they are; userspace adds to PCR 11 while it starts.
 
+mod firmware;
+
 use alloc::string::String;
+
+pub use firmware::firmware_events;
 
 use crate::event_log::{Digests, Event, EventType, Register, Subject};
 
