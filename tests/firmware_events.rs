@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use lzma_rust2::XzReader;
 use measure::Sha256;
+use measure::boot::InitrdArgument;
 use measure::event_log::{Digests, Event, EventLog, EventType, Register, Subject};
 use measure::host::{Boot, Host, VirtioBlk};
-use measure::ovmf::{Firmware, InitrdArgument, Ovmf, SecureBoot, TdSeparator};
+use measure::ovmf::{Firmware, Ovmf, SecureBoot};
+use measure::tdx::SeparatorRegister;
 use measure::tdx::{rtmr0, td_hob_event};
 use measure::tpm::firmware_events;
 use serde_json::Value;
@@ -171,9 +173,9 @@ fn generations_are_told_apart() {
     assert_eq!(
         separators,
         [
-            Some(TdSeparator::Rtmr0),
-            Some(TdSeparator::Rtmr1),
-            Some(TdSeparator::Rtmr1)
+            Some(SeparatorRegister::Rtmr0),
+            Some(SeparatorRegister::Rtmr1),
+            Some(SeparatorRegister::Rtmr1)
         ]
     );
     let tcg2 = [&old, &stable, &tdx].map(|firmware| (firmware.generation.tcg2, firmware.generation.td_tcg2));

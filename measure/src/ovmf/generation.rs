@@ -7,6 +7,8 @@ use memchr::memmem;
 use super::code::loads_beside;
 use super::volume::{FileKind, Volume};
 use crate::Guid;
+use crate::boot::InitrdArgument;
+use crate::tdx::SeparatorRegister;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -26,7 +28,7 @@ pub struct Generation {
     /// Where `initrd=initrd` goes; nothing if neither form, or both, are there.
     pub initrd_argument: Option<InitrdArgument>,
     /// Where a TD's separator before the boot goes; nothing between 202408 and 202502, where no text tells.
-    pub td_separator: Option<TdSeparator>,
+    pub td_separator: Option<SeparatorRegister>,
     /// The applications of the firmware that get a boot option, in the order of their numbers.
     pub applications: Vec<Application>,
     /// The shell, which gets the boot option after those of the devices.
@@ -37,24 +39,6 @@ pub struct Generation {
     pub td_tcg2: bool,
     /// Whether Secure Boot is built in: the variable SecureBoot exists, enrolled or not.
     pub secure_boot: bool,
-}
-
-/// Where the firmware puts `initrd=initrd` into the kernel's command line.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum InitrdArgument {
-    /// Before it (202508).
-    Prefix,
-    /// After it.
-    Suffix,
-}
-
-/// Which register gets a TD's separator.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TdSeparator {
-    /// RTMR0, after the boot variables.
-    Rtmr0,
-    /// RTMR1, after the action of the boot option (202411).
-    Rtmr1,
 }
 
 /// An application in a firmware volume, as its boot option describes it.
@@ -130,11 +114,11 @@ fn initrd_argument(volumes: &[Volume]) -> Option<InitrdArgument> {
 }
 
 /// The change came in 202411 and left no text: named blobs are newer, ACPI data that is not measured is older.
-fn td_separator(volumes: &[Volume], named_blobs: Option<bool>) -> Option<TdSeparator> {
+fn td_separator(volumes: &[Volume], named_blobs: Option<bool>) -> Option<SeparatorRegister> {
     let acpi = says(volumes, "QemuFwCfgAcpiPlatform", b"ACPI DATA");
     match (named_blobs, acpi) {
-        (Some(true), _) => Some(TdSeparator::Rtmr1),
-        (_, Some(false)) => Some(TdSeparator::Rtmr0),
+        (Some(true), _) => Some(SeparatorRegister::Rtmr1),
+        (_, Some(false)) => Some(SeparatorRegister::Rtmr0),
         _ => None,
     }
 }

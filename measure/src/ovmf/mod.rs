@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use zerocopy::FromBytes;
 
 pub use firmware::{Firmware, FirmwareError};
-pub use generation::{Application, Generation, InitrdArgument, TdSeparator};
+pub use generation::{Application, Generation};
 pub use sev::{HashTableArea, SevSection, SevSectionKind};
 pub use tdvf::{TdvfSection, TdvfSectionKind};
 pub use texts::{SmbiosTexts, Texts};

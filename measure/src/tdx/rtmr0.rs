@@ -3,10 +3,11 @@
 
 use alloc::vec::Vec;
 
+use super::SeparatorRegister;
 use super::hob::{HobError, td_hob_event};
 use crate::event_log::{Digests, Event, EventLog, EventType, Register, Subject};
 use crate::host::{Boot, Host, HostError, acpi_events, boot_events, fw_cfg_events, smbios_event};
-use crate::ovmf::{Firmware, Generation, Ovmf, OvmfError, SecureBoot, TdSeparator, TdvfSectionKind, VariableError};
+use crate::ovmf::{Firmware, Generation, Ovmf, OvmfError, SecureBoot, TdvfSectionKind, VariableError};
 
 /// Returns the events of RTMR0 for a first boot on `host`; without a host only those that the image decides, which do not
 /// make a value of the register.
@@ -49,7 +50,9 @@ fn driver_events(firmware: &Firmware, variables: &SecureBoot, host: Option<&Host
     events.push(Event::separator(RTMR0));
     match host {
         Some(host) => events.extend(machine(firmware, host, !variables.platform_key.is_empty())?),
-        None if firmware.generation.td_separator == Some(TdSeparator::Rtmr0) => events.push(Event::separator(RTMR0)),
+        None if firmware.generation.td_separator == Some(SeparatorRegister::Rtmr0) => {
+            events.push(Event::separator(RTMR0))
+        }
         None => {}
     }
     Ok(events)
@@ -80,7 +83,7 @@ fn machine(firmware: &Firmware, host: &Host, authority: bool) -> Result<Vec<Even
         events.push(smbios_event(host, firmware.texts.smbios.as_ref(), RTMR0)?);
     }
     events.extend(boot_events(host, &firmware.generation, RTMR0)?);
-    if known(td_separator, "where the separator of a TD goes")? == TdSeparator::Rtmr0 {
+    if known(td_separator, "where the separator of a TD goes")? == SeparatorRegister::Rtmr0 {
         events.push(Event::separator(RTMR0));
     }
     events.extend(authority.filter(|_| !direct));

@@ -5,10 +5,42 @@
 mod firmware;
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 pub use firmware::firmware_events;
 
-use crate::event_log::{Digests, Event, EventType, Register, Subject};
+use crate::boot::BootEvents;
+use crate::event_log::{Digests, Event, EventLog, EventType, Register, Subject};
+use crate::host::{Host, HostError};
+use crate::ovmf::{Firmware, SecureBoot};
+
+/// Returns the whole log of a machine with a TPM, in the order of the firmware: what it measures of itself and of the
+/// machine, then `boot`. Without a host nothing is known of PCR 1, and the log has no events of it.
+///
+/// # Errors
+///
+/// As [`firmware_events`].
+pub fn log(
+    firmware: &Firmware,
+    variables: &SecureBoot,
+    host: Option<&Host>,
+    boot: BootEvents,
+) -> Result<EventLog, HostError> {
+    let own = firmware_events(firmware, variables, host)?.events.into_iter();
+    // the boot has the separators of all PCRs but 7
+    let own = own.filter(|event| event.subject != Subject::Separator || event.register == Register::Pcr(7));
+    let ready = |event: &Event| {
+        matches!(
+            event.subject,
+            Subject::Smbios | Subject::BootOrder | Subject::BootOption(_)
+        )
+    };
+    let (ready, early): (Vec<_>, Vec<_>) = own.partition(ready);
+    let mut log = boot.log(early, ready);
+    log.events
+        .retain(|event| host.is_some() || event.register != Register::Pcr(1));
+    Ok(log)
+}
 
 /// Words that `systemd-pcrextend` measures as a machine with systemd in its initrd starts, in their order
 /// (systemd-pcrphase.service(8) of systemd 257).
