@@ -74,7 +74,7 @@ impl Build<'_> {
         say("measure", "what each launch will report");
         let stamps = staging.stamps(Stamps::new())?;
         let launches = measure::launches(&self.project.recipe.launch, &artifacts, &stamps)?;
-        let measurements = Measured::read(&launches, folder, &stamps)?.measure(launches)?;
+        let measurements = Measured::read(&launches, folder)?.measure(launches)?;
         say("release", "documents and manifest");
         self.write_documents(folder, &artifacts, &stamps, &measurements)?;
         Ok(stamps)

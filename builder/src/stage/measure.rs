@@ -1,13 +1,19 @@
-//! Artifacts in, measurements out: what each launch of the recipe will report.
+//! Artifacts in, measurements out: what each launch will report.
+
+mod registers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
+use measure::boot::Initrd;
 use measure::event_log::{Digests, EventLog, HostChoice, Part};
-use measure::ovmf::Ovmf;
+use measure::host::Host;
+use measure::ovmf::{Firmware, Ovmf};
 use measure::snp::{self, CpuSignature, GuestFeatures, KernelHashes, PreVmsa};
 use measure::tdx::{self, PageOrder};
 
@@ -18,6 +24,7 @@ use crate::model::measurements::{
 };
 use crate::model::recipe;
 use crate::stage::release::Stamps;
+use crate::world::given;
 
 /// Returns every single launch that the recipe asks for, with the firmware that starts it.
 ///
@@ -89,44 +96,42 @@ fn firmware(platform: recipe::Platform, artifacts: &Artifacts, stamps: &Stamps) 
 pub struct Measured {
     firmware: BTreeMap<String, Vec<u8>>,
     command_line: String,
-    kernel: Sha256,
-    initrd: Sha256,
+    kernel: Vec<u8>,
+    initrd: Initrd,
+    uki: Vec<u8>,
+    /// The start of the disk, with the partition table.
+    disk: Vec<u8>,
 }
 
 impl Measured {
-    /// Reads what these launches measure from the folder of a release, of which these are the stamps.
+    /// Reads what these launches measure from the folder of a release.
     ///
     /// # Errors
     /// A file that is missing or cannot be read.
-    pub fn read(launches: &[Launch], folder: &Path, stamps: &Stamps) -> Result<Self> {
+    pub fn read(launches: &[Launch], folder: &Path) -> Result<Self> {
+        let read = |name: &str| fs::read(folder.join(name)).with_context(|| format!("cannot read {name}"));
         let names: BTreeSet<_> = launches.iter().map(|launch| &launch.firmware.name).collect();
-        let firmware = |name: &String| {
-            let bytes = fs::read(folder.join(name)).with_context(|| format!("cannot read {name}"))?;
-            Ok((name.clone(), bytes))
-        };
-        let hash = |name: &str| {
-            let stamp = stamps.iter().find(|(file, _)| file.as_str() == name);
-            let (_, stamp) = stamp.with_context(|| format!("the release has no {name}"))?;
-            anyhow::Ok(stamp.sha256)
-        };
+        let firmware = names.into_iter().map(|name| Ok((name.clone(), read(name)?)));
+        let (size, digests) = given::hash(&folder.join(file::INITRD))?;
         Ok(Self {
-            firmware: names.into_iter().map(firmware).collect::<Result<_>>()?,
-            command_line: fs::read_to_string(folder.join(file::COMMAND_LINE))
-                .with_context(|| format!("cannot read {}", file::COMMAND_LINE))?,
-            kernel: hash(file::KERNEL)?,
-            initrd: hash(file::INITRD)?,
+            firmware: firmware.collect::<Result<_>>()?,
+            command_line: String::from_utf8(read(file::COMMAND_LINE)?)?,
+            kernel: read(file::KERNEL)?,
+            initrd: Initrd { digests, size },
+            uki: read(file::UKI)?,
+            disk: partition_table(&folder.join(file::DISK))?,
         })
     }
 
     /// Computes what every launch will report.
     ///
     /// # Errors
-    /// Firmware that is not what it is said to be.
+    /// Firmware that is not what it is said to be, or an image that nobody can predict.
     pub fn measure(&self, launches: Vec<Launch>) -> Result<Measurements> {
         let measure = |launch: Launch| {
             let values = self
                 .values(&launch)
-                .with_context(|| format!("cannot measure {}", launch.firmware.name))?;
+                .with_context(|| format!("cannot measure {launch}"))?;
             Ok(Measurement { launch, values })
         };
         let launches = launches.into_iter().map(measure).collect::<Result<_>>()?;
@@ -134,37 +139,117 @@ impl Measured {
     }
 
     fn values(&self, launch: &Launch) -> Result<Vec<Value>> {
-        let bytes = self.firmware.get(&launch.firmware.name).context("it was not read")?;
+        let bytes = self
+            .firmware
+            .get(&launch.firmware.name)
+            .context("its firmware was not read")?;
         let image = Ovmf::read(bytes)?;
         match &launch.platform {
-            Platform::Snp { .. } => Ok(vec![self.snp(&image, &launch.platform)?]),
-            Platform::Tdx => tdx(&image),
-            Platform::Tpm => Ok(Vec::new()),
+            Platform::Snp {
+                vcpus,
+                vcpu_type,
+                guest_features,
+                vmm: Vmm::Qemu,
+            } => {
+                let before = self.pre_vmsa(&image, vcpu_type, *guest_features)?;
+                Ok(vec![launch_digest(before, *vcpus)])
+            }
+            Platform::Tdx => {
+                let mut values = mrtd(&image)?;
+                values.extend(boot_registers(
+                    &image,
+                    &launch.platform,
+                    &self.started(launch.boot),
+                    None,
+                )?);
+                Ok(values)
+            }
+            Platform::Tpm => boot_registers(&image, &launch.platform, &self.started(launch.boot), None),
         }
     }
 
-    fn snp(&self, image: &Ovmf<'_>, platform: &Platform) -> Result<Value> {
-        let Platform::Snp {
-            vcpus,
-            vcpu_type,
-            guest_features,
-            vmm: Vmm::Qemu,
-        } = platform
-        else {
-            anyhow::bail!("it is no launch of SEV-SNP");
-        };
+    fn started(&self, boot: Boot) -> Started<'_> {
+        match boot {
+            Boot::Direct => Started::Direct {
+                kernel: &self.kernel,
+                initrd: Some(self.initrd),
+                command_line: &self.command_line,
+            },
+            Boot::Disk => Started::Disk {
+                disk: &self.disk,
+                uki: &self.uki,
+            },
+        }
+    }
+
+    fn pre_vmsa(&self, image: &Ovmf<'_>, vcpu_type: &str, guest_features: u64) -> Result<PreVmsa> {
         const MEND: &str = "see begat measure snp --help";
         let cpu: CpuSignature = vcpu_type
             .parse()
             .or_mend(Exit::Usage, "recipe.toml asks for a CPU", MEND)?;
-        let hashes = KernelHashes::new(self.kernel, Some(self.initrd), &self.command_line);
-        let features = GuestFeatures::new(*guest_features);
-        let before = snp::pre_vmsa(image, Some(&hashes), snp::Vmm::Qemu { cpu }, features)?;
-        Ok(launch_digest(before, *vcpus))
+        let hashes = KernelHashes::new(Sha256::of(&self.kernel), self.initrd.digests.sha256, &self.command_line);
+        let features = GuestFeatures::new(guest_features);
+        Ok(snp::pre_vmsa(image, Some(&hashes), snp::Vmm::Qemu { cpu }, features)?)
     }
 }
 
-fn launch_digest(before: PreVmsa, vcpus: std::num::NonZeroU32) -> Value {
+/// What firmware starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Started<'a> {
+    /// What the VMM hands over.
+    Direct {
+        kernel: &'a [u8],
+        initrd: Option<Initrd>,
+        command_line: &'a str,
+    },
+    /// The UKI on a disk, of which the start is given.
+    Disk { disk: &'a [u8], uki: &'a [u8] },
+}
+
+/// Returns the registers of a TD or a TPM that a boot fills. Without a host, those that also depend on the host have no
+/// value.
+///
+/// # Errors
+/// Firmware, kernel, UKI or disk that are not what they are said to be, or that nobody can predict.
+pub fn boot_registers(
+    image: &Ovmf<'_>,
+    platform: &Platform,
+    started: &Started<'_>,
+    host: Option<&Host>,
+) -> Result<Vec<Value>> {
+    let machine = registers::Machine {
+        image,
+        firmware: &Firmware::read(image)?,
+        host,
+    };
+    let cases = match *started {
+        Started::Direct {
+            kernel,
+            initrd,
+            command_line,
+        } => machine.direct(kernel, initrd, command_line)?,
+        Started::Disk { disk, uki } => machine.disk(disk, uki)?,
+    };
+    let logs = cases.into_iter().map(|case| match platform {
+        Platform::Tdx => machine.td(case),
+        _ => machine.tpm(case).map(|case| vec![case]),
+    });
+    Ok(registers::values(&logs.collect::<Result<Vec<_>>>()?.concat()))
+}
+
+/// Reads the start of a disk, with more than any partition table.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn partition_table(disk: &Path) -> Result<Vec<u8>> {
+    const ENOUGH: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    let read = File::open(disk).and_then(|file| file.take(ENOUGH).read_to_end(&mut bytes));
+    read.with_context(|| format!("cannot read {}", disk.display()))?;
+    Ok(bytes)
+}
+
+fn launch_digest(before: PreVmsa, vcpus: NonZeroU32) -> Value {
     Value {
         quantity: Quantity::LaunchDigest,
         case: None,
@@ -179,8 +264,11 @@ fn launch_digest(before: PreVmsa, vcpus: std::num::NonZeroU32) -> Value {
     }
 }
 
-/// MRTD is the firmware's alone, whatever it starts afterwards.
-fn tdx(image: &Ovmf<'_>) -> Result<Vec<Value>> {
+/// Returns MRTD for each page order: it is the firmware's alone, whatever that starts afterwards.
+///
+/// # Errors
+/// Firmware that is none for TDX.
+pub fn mrtd(image: &Ovmf<'_>) -> Result<Vec<Value>> {
     let orders = [
         (PageOrder::Single, "pages added and measured in one pass"),
         (PageOrder::Two, "pages added in one pass, measured in another"),

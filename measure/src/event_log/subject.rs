@@ -80,6 +80,8 @@ pub enum HostChoice {
     PageOrder,
     #[serde(rename = "VMM version")]
     VmmVersion,
+    #[serde(rename = "firmware version")]
+    FirmwareVersion,
     #[serde(rename = "machine type")]
     MachineType,
     #[serde(rename = "vCPUs")]

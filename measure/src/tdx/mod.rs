@@ -7,5 +7,5 @@ mod rtmr0;
 
 pub use hob::{HobError, td_hob, td_hob_event};
 pub use mrtd::{MrtdError, PageOrder, mrtd};
-pub use rtmr::{SeparatorRegister, event_digest, rtmr_log, rtmrs};
+pub use rtmr::{SeparatorRegister, event_digest, log, rtmr_log, rtmrs};
 pub use rtmr0::{Rtmr0Error, rtmr0};

@@ -1,10 +1,15 @@
 //! RTMRs: what firmware, boot loader and kernel measure while a TD runs.
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use super::rtmr0::{Rtmr0Error, rtmr0};
 use crate::Sha384;
-use crate::boot::{FAILURE, INVOCATION};
+use crate::boot::{BootEvents, FAILURE, INVOCATION};
 use crate::event_log::{Digests, Event, EventLog, Register, Subject};
+use crate::host::Host;
+use crate::ovmf::{Firmware, Ovmf};
 
 /// Which register firmware extends with a separator when it is ready to boot.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -14,6 +19,20 @@ pub enum SeparatorRegister {
     Rtmr0,
     /// edk2-stable202411 and newer.
     Rtmr1,
+}
+
+impl SeparatorRegister {
+    /// Both, where the generation of the firmware is not known.
+    pub const CANDIDATES: [Self; 2] = [Self::Rtmr0, Self::Rtmr1];
+}
+
+impl fmt::Display for SeparatorRegister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Rtmr0 => "separator in RTMR0",
+            Self::Rtmr1 => "separator in RTMR1",
+        })
+    }
 }
 
 /// Returns the log that a TD makes where a machine with a TPM makes `log`, with SHA-384 only.
@@ -29,6 +48,28 @@ pub fn rtmr_log(log: &EventLog, separator: SeparatorRegister) -> EventLog {
         !failing && is_kept(event, separator)
     });
     kept.filter_map(|(event, _)| in_td(event)).collect()
+}
+
+/// Returns the log of a TD: RTMR0 as its firmware and a host fill it, then `boot` in RTMR1 and RTMR2. Without a host
+/// nothing is known of the value of RTMR0, and the log has no events of it.
+///
+/// # Errors
+///
+/// As [`rtmr0`].
+pub fn log(
+    image: &Ovmf,
+    firmware: &Firmware,
+    host: Option<&Host>,
+    boot: BootEvents,
+    separator: SeparatorRegister,
+) -> Result<EventLog, Rtmr0Error> {
+    let own = host.map(|host| rtmr0(image, firmware, Some(host))).transpose()?;
+    let own = own.unwrap_or_default().events.into_iter();
+    let boot = rtmr_log(&boot.log([], []), separator).events.into_iter();
+    // the separator of older firmware is in the log of RTMR0 already
+    Ok(own
+        .chain(boot.filter(|event| event.register != Register::Rtmr(0)))
+        .collect())
 }
 
 /// Returns RTMR0 to RTMR3 after the events of `log`; a register without events is zero, as RTMR3 is until userspace

@@ -1,39 +1,52 @@
 //! `begat measure`: what a confidential VM will report, computed from files.
 
+mod files;
 mod id_block;
+mod release;
 mod snp;
 mod tdx;
+mod tpm;
 
-use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
 
-/// Computes what a confidential VM will report, from files alone.
+use crate::mend::Exit;
+
+/// Computes what a virtual machine will report, from files alone
+///
+/// With a release, everything that it predicts is computed again from its files: exits with 1 if it differs.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Measure {
+    /// The folder of a release
+    release: Option<PathBuf>,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
     #[command(subcommand)]
-    platform: Platform,
+    platform: Option<Platform>,
 }
 
 #[derive(clap::Subcommand)]
 enum Platform {
-    Snp(Box<snp::Snp>),
+    Snp(snp::Snp),
     Tdx(tdx::Tdx),
-    /// What sev-snp-measure calls the mode for an SVSM.
-    #[command(name = "snp:svsm", hide = true, disable_help_flag = true)]
-    Svsm {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        _anything: Vec<OsString>,
-    },
+    Tpm(tpm::Tpm),
 }
 
 impl Measure {
     pub(super) fn run(self) -> Result<()> {
-        match self.platform {
-            Platform::Snp(snp) => snp.run(),
-            Platform::Tdx(tdx) => tdx.run(),
-            Platform::Svsm { .. } => Err(snp::no_svsm()),
+        match (self.platform, self.release) {
+            (Some(Platform::Snp(snp)), _) => snp.run(),
+            (Some(Platform::Tdx(tdx)), _) => tdx.run(),
+            (Some(Platform::Tpm(tpm)), _) => tpm.run(),
+            (None, Some(release)) => release::run(&release, self.json),
+            (None, None) => Err(Exit::Usage.because(
+                "nothing to measure is given",
+                "name the folder of a release, or a platform with its files: begat measure --help",
+            )),
         }
     }
 }

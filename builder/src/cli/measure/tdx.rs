@@ -1,30 +1,26 @@
-//! `begat measure tdx`: MRTD of an Intel TDX guest.
-
-use std::path::PathBuf;
+//! `begat measure tdx`: the measurement registers of an Intel TDX guest.
 
 use anyhow::Result;
 use measure::ovmf::Ovmf;
-use measure::tdx::{self, PageOrder};
-use measure::{Sha256, Sha384};
-use serde::Serialize;
+use measure::tdx::{self, MrtdError, PageOrder};
 
-use super::print_json;
+use super::files::Files;
 use crate::mend::{Exit, OrMend as _};
+use crate::model::measurements::Platform;
+use crate::stage::measure::mrtd;
 use crate::world::given;
 
-/// Prints MRTD of an Intel TDX guest.
+/// Prints MRTD of an Intel TDX guest, and with what the firmware starts RTMR1 and RTMR2
+///
+/// RTMR0 depends on the host's machine and is left out; RTMR3 is zero until userspace extends it.
 #[derive(clap::Args)]
 pub(super) struct Tdx {
-    /// Firmware image.
-    #[arg(long, value_name = "PATH")]
-    ovmf: PathBuf,
     /// In how many passes the VMM adds and measures pages: single in Linux 6.16 and QEMU 10.1 or newer, two in QEMU 8.2
     /// of Ubuntu 24.04.
     #[arg(long, value_enum, default_value_t = Passes::Single)]
     page_order: Passes,
-    /// Prints a JSON object: MRTD and what it is made from.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    files: Files,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -35,35 +31,27 @@ enum Passes {
 
 impl Tdx {
     pub(super) fn run(self) -> Result<()> {
-        let image = given::firmware(&self.ovmf)?;
+        let bytes = given::firmware(&self.files.ovmf)?;
         let order = match self.page_order {
             Passes::Single => PageOrder::Single,
             Passes::Two => PageOrder::Two,
         };
-        let mrtd = Ovmf::read(&image)
-            .map_err(Into::into)
-            .and_then(|ovmf| tdx::mrtd(&ovmf, order))
-            .or_mend(
-                Exit::Usage,
-                format!("cannot measure {} for TDX", self.ovmf.display()),
-                "use an OVMF image for TDX (Debian: ovmf-inteltdx), with code and not only variables in it",
-            )?;
-        if self.json {
-            let firmware = Sha256::of(&image);
-            return print_json(&TdxMeasurement {
-                firmware,
-                page_order: order,
-                mrtd,
-            });
+        let image = Ovmf::read(&bytes).map_err(MrtdError::from);
+        let measured = image.and_then(|image| Ok((tdx::mrtd(&image, order)?, image)));
+        let (digest, image) = measured.or_mend(
+            Exit::Usage,
+            format!("cannot measure {} for TDX", self.files.ovmf.display()),
+            "use an OVMF image for TDX (Debian: ovmf-inteltdx), with code and not only variables in it",
+        )?;
+        if !self.files.start_something() && !self.files.json {
+            println!("{digest}");
+            return Ok(());
         }
-        println!("{mrtd}");
-        Ok(())
+        let mut values = mrtd(&image)?;
+        values.retain(|value| value.digests.sha384 == Some(digest));
+        if self.files.start_something() {
+            values.extend(self.files.registers(&image, &Platform::Tdx)?);
+        }
+        self.files.show(&image, &values)
     }
-}
-
-#[derive(Serialize)]
-struct TdxMeasurement {
-    firmware: Sha256,
-    page_order: PageOrder,
-    mrtd: Sha384,
 }
