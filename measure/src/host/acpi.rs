@@ -80,3 +80,62 @@ impl Command {
         Some(String::from_utf8_lossy(&self.file[..end]).into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn command(kind: u32, file: &[u8]) -> Vec<u8> {
+        let mut command = [&kind.to_le_bytes()[..], file].concat();
+        command.resize(128, 0);
+        command
+    }
+
+    fn names(commands: &[Vec<u8>]) -> Result<Vec<String>, HostError> {
+        loaded(&commands.concat())
+    }
+
+    #[test]
+    fn blobs_are_measured_as_they_are_loaded() {
+        let commands = [
+            command(1, b"etc/b"),
+            command(2, b"etc/c"),
+            command(1, b"etc/a"),
+            command(0, b""),
+        ];
+        let mut host = Host::default();
+        host.files.insert(LOADER.into(), commands.concat());
+        host.files.insert("etc/a".into(), b"a".into());
+        let events = |host: &Host| acpi_events(host, Register::Pcr(1));
+        assert_eq!(events(&host), Err(HostError::NoFile("etc/b".into())));
+        host.files.insert("etc/b".into(), b"b".into());
+        let digests: Vec<_> = events(&host).unwrap().into_iter().map(|event| event.digests).collect();
+        assert_eq!(
+            digests,
+            [Digests::of(commands.concat()), Digests::of("b"), Digests::of("a")]
+        );
+    }
+
+    #[test]
+    fn what_the_firmware_would_refuse_is_refused() {
+        let problem = |offset, problem| Err(HostError::Loader { offset, problem });
+        let twice = [command(1, b"etc/a"), command(1, b"etc/a")];
+        assert_eq!(names(&twice), problem(128, "a file is loaded twice"));
+        assert_eq!(
+            names(&[command(1, &[b'a'; 56])]),
+            problem(0, "the name of a file has no end")
+        );
+        let (size, limit) = (130, LIMIT);
+        assert_eq!(loaded(&[0; 130]), Err(HostError::LoaderSize { size, limit }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end(bytes in vec(0_u8..3, 0..1024)) {
+            let _ = loaded(&bytes);
+        }
+    }
+}

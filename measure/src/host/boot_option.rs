@@ -139,3 +139,39 @@ const VOLUME: u8 = 7;
 
 /// `mBmAutoCreateBootOptionGuid`: what the boot manager ends the options with that it made itself.
 const AUTO_CREATED: Guid = Guid::new(0x8108ac4e_9f11_4d59_850e_e21a522c59b2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected(bootorder: &str, disks: &[(u8, u8)]) -> Result<(Vec<VirtioBlk>, bool), HostError> {
+        let disks: Vec<_> = disks
+            .iter()
+            .map(|&(device, function)| VirtioBlk { device, function })
+            .collect();
+        let mut host = Host::default();
+        host.files.insert("bootorder".into(), bootorder.into());
+        super::connected(&host, &disks)
+    }
+
+    #[test]
+    fn the_host_chooses_what_the_firmware_looks_at() {
+        let disk = |device, function| VirtioBlk { device, function };
+        let all = Ok((alloc::vec![disk(1, 0), disk(0x1f, 2)], false));
+        assert_eq!(connected("", &[(0x1f, 2), (1, 0)]), all);
+        assert_eq!(connected("/rom@genroms/linuxboot_dma.bin\0", &[(1, 0), (0x1f, 2)]), all);
+        let chosen = connected("/pci@i0cf8/scsi@1f,2/disk@0,0\n\0", &[(1, 0), (0x1f, 2)]);
+        assert_eq!(chosen, Ok((alloc::vec![disk(0x1f, 2)], true)));
+    }
+
+    #[test]
+    fn disks_of_another_kind_are_refused() {
+        let disk = "/pci@i0cf8/pci8086,2922@1f,2/drive@0/disk@0";
+        assert_eq!(
+            connected(disk, &[(1, 0)]),
+            Err(HostError::Bootorder { disk: disk.into() })
+        );
+        let (device, function) = (32, 0);
+        assert_eq!(connected("", &[(32, 0)]), Err(HostError::Slot { device, function }));
+    }
+}

@@ -52,3 +52,6 @@ pub enum FirmwareError {
     #[error("no firmware volume has a DXE core: this is no OVMF")]
     NoDxeCore,
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,3 +200,43 @@ impl Header {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ovmf::tests::Image;
+
+    fn digest(change: impl Fn(&mut Image), memory: u64) -> Result<Digests, HobError> {
+        let mut image = Image::default();
+        change(&mut image);
+        let bytes = image.bytes();
+        td_hob_event(&Ovmf::read(&bytes).unwrap(), memory).map(|event| event.digests)
+    }
+
+    /// The first event of a TD of dstack with 1 GiB (dstack 312dc605, dstack/cc-eventlog/samples/ccel.bin).
+    #[test]
+    fn list_of_a_real_td_is_that_of_its_log() {
+        let digests = digest(
+            |image| {
+                image.tdvf.truncate(2);
+                image.tdvf.extend([
+                    (0, 0, 0x81_1000, 0xf000, 3, 0),
+                    (0, 0, 0x80_b000, 0x2000, 3, 0),
+                    (0, 0, 0x80_9000, 0x2000, 2, 0),
+                    (0, 0, 0x80_0000, 0x6000, 3, 0),
+                ]);
+            },
+            1 << 30,
+        );
+        let expected = "2b630fa1d8fa9b6e8c6507d2";
+        assert_eq!(&alloc::format!("{}", digests.unwrap().sha384.unwrap())[..24], expected);
+    }
+
+    #[test]
+    fn sections_have_to_be_in_memory() {
+        let (start, end, memory) = (0x80_9000, 0x80_b000, 0x80_a000);
+        assert_eq!(digest(|_| {}, memory), Err(HobError::NoMemory { start, end, memory }));
+        assert!(digest(|_| {}, u64::MAX).is_ok());
+        assert_eq!(digest(|image| image.tdvf[2].4 = 3, 1 << 30), Err(HobError::NoSection));
+    }
+}
