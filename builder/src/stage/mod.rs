@@ -7,6 +7,7 @@ pub mod build;
 pub mod doctor;
 pub mod fetch;
 pub mod guest;
+pub mod host;
 pub mod lock;
 pub mod measure;
 pub mod modules;

@@ -1,5 +1,9 @@
 //! A release started in QEMU, until the guest says that it is ready.
 
+mod machine;
+mod observed;
+mod observer;
+
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout};
@@ -7,43 +11,22 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
-
+pub use self::machine::{Machine, Shape};
+use self::machine::{socket, wire, wired};
+pub use self::observed::{NotObserved, Observed};
+use self::observer::Observer;
 use crate::mend::Exit;
-use crate::model::artifacts::file;
+use crate::stage::host::Host;
 use crate::stage::say;
 use crate::world::program::Program;
+use crate::world::swtpm::Swtpm;
+use anyhow::{Context as _, Result};
 
 /// What a guest prints on its console when it is up.
 const MARKER: &str = "begat: ready";
 
 /// Firmware that runs KVM at all prints within this time; some hosts have a /dev/kvm that cannot run it.
 const SILENCE: Duration = Duration::from_secs(20);
-
-/// How the firmware gets the kernel.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
-pub enum Shape {
-    /// QEMU hands over kernel, initrd and command line; the root image and its hash tree are disks.
-    Direct,
-    /// The firmware finds the UKI on the disk.
-    Disk,
-}
-
-/// A virtual machine to start.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Machine {
-    pub shape: Shape,
-    /// The folder of the release.
-    pub release: String,
-    /// The name of the firmware's file in the release.
-    pub firmware: String,
-    pub command_line: String,
-    /// Whether /dev/kvm may be tried.
-    pub kvm: bool,
-    /// Seconds after which the guest is given up.
-    pub timeout: u64,
-}
 
 const QEMU: Program = Program {
     name: "qemu-system-x86_64",
@@ -62,10 +45,11 @@ enum End {
 }
 
 impl Machine {
-    /// Starts the machine, prints its console, and returns when the guest is ready.
+    /// Starts the machine, prints its console, and returns when the guest is ready. What its TPM said, and what QEMU offered
+    /// its firmware, is then in the evidence folder.
     ///
     /// # Errors
-    /// The guest ends, or the time is over, before the readiness marker.
+    /// The guest ends, or the time is over, before the readiness marker; it does not tell what its TPM said.
     pub fn boot(&self) -> Result<()> {
         if self.kvm && Path::new("/dev/kvm").exists() {
             say("boot", "with KVM");
@@ -91,11 +75,48 @@ impl Machine {
     }
 
     fn run(&self, accelerator: &str, silence: Option<Duration>) -> Result<End> {
-        let mut qemu = QEMU.start(self.arguments(accelerator))?;
+        let Some(folder) = &self.evidence else {
+            return self.run_until(accelerator, silence, None);
+        };
+        let observer = Observer::start()?;
+        let end = self.run_until(accelerator, silence, Some((&observer, Path::new(folder))))?;
+        if matches!(end, End::Ready) {
+            self.ask_host(accelerator)?.save(Path::new(folder))?;
+        }
+        Ok(end)
+    }
+
+    /// Runs the machine until something decides, and keeps what the guest of a machine with a TPM told.
+    fn run_until(&self, accelerator: &str, silence: Option<Duration>, keep: Option<(&Observer, &Path)>) -> Result<End> {
+        let wires = keep.map(|(observer, _)| observer.arguments()).into_iter().flatten();
+        let wires = wired(wire::CONSOLE, "stdio").into_iter().chain(wires);
+        let mut qemu = QEMU.start(self.arguments(accelerator).into_iter().chain(wires))?;
         let console = qemu.stdout.take().expect("its standard output is a pipe");
         let end = self.watch(&lines(console), silence);
+        let kept = match (&end, keep) {
+            (Ok(End::Ready), Some((observer, folder))) => {
+                observer.observed().and_then(|observed| observed.save(folder))
+            }
+            _ => Ok(()),
+        };
         stop(&mut qemu)?;
-        end
+        kept.and(end)
+    }
+
+    /// Asks QEMU what it offers the firmware of the very same machine.
+    fn ask_host(&self, accelerator: &str) -> Result<Host> {
+        let tpm = Swtpm::start()?;
+        let wires = [
+            wired(wire::CONSOLE, "null"),
+            wired(wire::OBSERVER, "null"),
+            wired(wire::TPM, &socket(&tpm.socket())),
+        ];
+        Host::ask(
+            &QEMU,
+            self.arguments(accelerator)
+                .into_iter()
+                .chain(wires.into_iter().flatten()),
+        )
     }
 
     /// Copies the console to standard output until something decides.
@@ -118,46 +139,6 @@ impl Machine {
                 Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut),
             }
         }
-    }
-
-    fn arguments(&self, accelerator: &str) -> Vec<String> {
-        let place = |file: &str| format!("{}/{file}", self.release);
-        let disk = |file: &str| format!("file={},format=raw,if=virtio,readonly=on", place(file));
-        // No nested virtualisation: under TCG the guest would load KVM, slowly.
-        let cpu = if accelerator == "kvm" { "host" } else { "max,-svm,-vmx" };
-        let machine = format!("q35,accel={accelerator}");
-        let common = [
-            "-machine",
-            &machine,
-            "-cpu",
-            cpu,
-            "-smp",
-            "2",
-            "-m",
-            "2G",
-            "-nodefaults",
-            "-no-user-config",
-        ];
-        let quiet = ["-display", "none", "-no-reboot", "-serial", "stdio", "-bios"];
-        let mut arguments: Vec<String> = common.iter().chain(&quiet).map(ToString::to_string).collect();
-        arguments.push(place(&self.firmware));
-        let rest = match self.shape {
-            Shape::Disk => vec!["-drive".into(), disk(file::DISK)],
-            Shape::Direct => vec![
-                "-kernel".into(),
-                place(file::KERNEL),
-                "-initrd".into(),
-                place(file::INITRD),
-                "-append".into(),
-                self.command_line.clone(),
-                "-drive".into(),
-                disk(file::ROOT),
-                "-drive".into(),
-                disk(file::VERITY),
-            ],
-        };
-        arguments.extend(rest);
-        arguments
     }
 }
 
