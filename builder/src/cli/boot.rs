@@ -130,10 +130,18 @@ impl Evidence {
                 _vanishes: Some(folder),
             });
         };
-        let problem = format!("cannot make the folder {}", named.display());
+        const OTHER: &str = "name another one: --evidence DIR";
         let made = fs::create_dir_all(named).and_then(|()| fs::canonicalize(named));
+        let folder = made.or_mend(
+            Exit::Outside,
+            format!("cannot make the folder {}", named.display()),
+            OTHER,
+        )?;
+        if fs::read_dir(&folder)?.next().is_some() {
+            return Err(Exit::Usage.because(format!("the folder {} is not empty", named.display()), OTHER));
+        }
         Ok(Self {
-            folder: made.or_mend(Exit::Outside, problem, "name another one: --evidence DIR")?,
+            folder,
             _vanishes: None,
         })
     }

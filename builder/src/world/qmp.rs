@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -19,9 +19,12 @@ const LONGEST: u64 = 1 << 20;
 /// A monitor answers within this time, or not at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where QEMU is to connect its monitor to.
+/// Where a machine is to connect its monitor to.
 #[derive(Debug)]
-pub struct Line(UnixListener);
+pub struct Line {
+    listener: UnixListener,
+    path: PathBuf,
+}
 
 /// A connection to the monitor of a machine.
 #[derive(Debug)]
@@ -31,18 +34,18 @@ pub struct Qmp {
 }
 
 impl Line {
-    /// Makes a socket at `path`, for [`arguments`](Self::arguments).
+    /// Makes a socket at `path`.
     ///
     /// # Errors
     /// It cannot be made there.
-    pub fn new(path: &Path) -> Result<Self> {
-        let listener = UnixListener::bind(path).context("cannot make a socket for QEMU's monitor")?;
-        Ok(Self(listener))
+    pub fn new(path: PathBuf) -> Result<Self> {
+        let listener = UnixListener::bind(&path).context("cannot make a socket for QEMU's monitor")?;
+        Ok(Self { listener, path })
     }
 
-    /// Returns the arguments that connect a machine's monitor to the socket at `path`.
-    pub fn arguments(path: &Path) -> [String; 4] {
-        let socket = format!("socket,id=monitor,path={}", path.display());
+    /// Returns the arguments that connect a machine's monitor.
+    pub fn arguments(&self) -> [String; 4] {
+        let socket = format!("socket,id=monitor,path={}", self.path.display());
         [
             "-chardev".into(),
             socket,
@@ -56,17 +59,21 @@ impl Line {
     /// # Errors
     /// It is not QEMU that connects.
     pub fn take(self) -> Result<Qmp> {
-        let (stream, _) = self.0.accept().context("QEMU does not connect its monitor")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let from = BufReader::new(stream.try_clone()?);
-        let mut qmp = Qmp { to: stream, from };
-        qmp.next()?; // the greeting
-        qmp.ask("qmp_capabilities", &json!({}))?;
-        Ok(qmp)
+        let (stream, _) = self.listener.accept().context("QEMU does not connect its monitor")?;
+        Qmp::greeted(stream)
     }
 }
 
 impl Qmp {
+    fn greeted(stream: UnixStream) -> Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let from = BufReader::new(stream.try_clone()?);
+        let mut qmp = Self { to: stream, from };
+        qmp.next()?; // the greeting
+        qmp.ask("qmp_capabilities", &json!({}))?;
+        Ok(qmp)
+    }
+
     /// Returns what `command` returns.
     ///
     /// # Errors
@@ -91,5 +98,40 @@ impl Qmp {
         let read = self.from.by_ref().take(LONGEST).read_until(b'\n', &mut line);
         read.context("cannot read from QEMU's monitor")?;
         serde_json::from_slice(&line).context("QEMU's monitor does not answer in JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `command` returns from a monitor that says all this, whatever it is asked.
+    fn ask(says: &str) -> Result<Value> {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(says.as_bytes()).unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        Qmp::greeted(ours)?.ask("command", &json!({}))
+    }
+
+    #[test]
+    fn returns_come_between_events() {
+        let value = ask("{\"QMP\": {}}\n{\"return\": {}}\n{\"event\": \"STOP\"}\n{\"return\": 40}\n");
+        assert_eq!(value.unwrap(), json!(40));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        const GREETED: &str = "{\"QMP\": {}}\n{\"return\": {}}\n";
+        for (says, expected) in [
+            ("", "QEMU's monitor does not answer in JSON"),
+            (GREETED, "QEMU's monitor does not answer in JSON"),
+            (&format!("{GREETED}[[[["), "QEMU's monitor does not answer in JSON"),
+            (
+                &format!("{GREETED}{{\"error\": 1}}\n"),
+                "QEMU's monitor refuses command: 1",
+            ),
+        ] {
+            assert_eq!(ask(says).unwrap_err().to_string(), expected);
+        }
     }
 }

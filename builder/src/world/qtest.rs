@@ -186,6 +186,31 @@ mod tests {
         }
     }
 
+    /// A machine that is a line of shell.
+    fn machine(script: &str) -> Qtest {
+        const SH: Program = Program {
+            name: "sh",
+            mend: "none",
+        };
+        Qtest::start(&SH, ["-c".to_owned(), script.to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn a_machine_answers_between_interrupts() {
+        let mut machine = machine("while read line; do echo IRQ raise 1; echo OK 0x514d; done");
+        assert_eq!(machine.inl(0xcfc).unwrap(), 0x514d);
+        assert_eq!(machine.read(0, 2).unwrap(), b"QM");
+        assert!(machine.inb(0x511).is_err());
+        assert!(machine.read(0, 3).is_err());
+    }
+
+    #[test]
+    fn a_machine_that_ends_or_never_ends_a_line_is_refused() {
+        for script in ["exit 1", "yes | tr -d '\\n'", "echo FAIL", "echo hello; cat"] {
+            assert!(machine(script).inb(0x511).is_err(), "{script}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_line_is_read_or_refused(line in any::<Vec<u8>>(), size in 0usize..100) {

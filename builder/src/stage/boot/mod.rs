@@ -46,11 +46,22 @@ enum End {
 
 impl Machine {
     /// Starts the machine, prints its console, and returns when the guest is ready. What its TPM said, and what QEMU offered
-    /// its firmware, is then in the evidence folder.
+    /// its firmware, is then in the evidence folder: [`Observed`] and [`Host`].
     ///
     /// # Errors
     /// The guest ends, or the time is over, before the readiness marker; it does not tell what its TPM said.
     pub fn boot(&self) -> Result<()> {
+        let (accelerator, end) = self.run_as_it_can()?;
+        let problem = match end {
+            End::Ready => return self.ask_host(accelerator),
+            End::Ended | End::Silent => "the guest ended before it was ready".to_owned(),
+            End::TimedOut => format!("the guest was not ready after {} s", self.timeout),
+        };
+        Err(Exit::No.because(problem, "read its console above; --timeout gives it more seconds"))
+    }
+
+    /// Runs the machine with KVM where that can run it; returns the accelerator that did, too.
+    fn run_as_it_can(&self) -> Result<(&'static str, End)> {
         if self.kvm && Path::new("/dev/kvm").exists() {
             say("boot", "with KVM");
             match self.run("kvm", Some(SILENCE))? {
@@ -58,65 +69,43 @@ impl Machine {
                     "boot",
                     "KVM cannot run this firmware here: with TCG, which takes a minute or three",
                 ),
-                end => return self.judge(&end),
+                end => return Ok(("kvm", end)),
             }
         }
-        let end = self.run("tcg", None)?;
-        self.judge(&end)
-    }
-
-    fn judge(&self, end: &End) -> Result<()> {
-        let problem = match end {
-            End::Ready => return Ok(()),
-            End::Ended | End::Silent => "the guest ended before it was ready".to_owned(),
-            End::TimedOut => format!("the guest was not ready after {} s", self.timeout),
-        };
-        Err(Exit::No.because(problem, "read its console above; --timeout gives it more seconds"))
+        Ok(("tcg", self.run("tcg", None)?))
     }
 
     fn run(&self, accelerator: &str, silence: Option<Duration>) -> Result<End> {
-        let Some(folder) = &self.evidence else {
-            return self.run_until(accelerator, silence, None);
-        };
-        let observer = Observer::start()?;
-        let end = self.run_until(accelerator, silence, Some((&observer, Path::new(folder))))?;
-        if matches!(end, End::Ready) {
-            self.ask_host(accelerator)?.save(Path::new(folder))?;
-        }
-        Ok(end)
-    }
-
-    /// Runs the machine until something decides, and keeps what the guest of a machine with a TPM told.
-    fn run_until(&self, accelerator: &str, silence: Option<Duration>, keep: Option<(&Observer, &Path)>) -> Result<End> {
-        let wires = keep.map(|(observer, _)| observer.arguments()).into_iter().flatten();
+        let observer = self.evidence.as_ref().map(|_| Observer::start()).transpose()?;
+        let wires = observer.iter().flat_map(Observer::arguments);
         let wires = wired(wire::CONSOLE, "stdio").into_iter().chain(wires);
         let mut qemu = QEMU.start(self.arguments(accelerator).into_iter().chain(wires))?;
         let console = qemu.stdout.take().expect("its standard output is a pipe");
         let end = self.watch(&lines(console), silence);
-        let kept = match (&end, keep) {
-            (Ok(End::Ready), Some((observer, folder))) => {
-                observer.observed().and_then(|observed| observed.save(folder))
-            }
+        let kept = match (&end, &observer, &self.evidence) {
+            (Ok(End::Ready), Some(observer), Some(folder)) => observer
+                .observed()
+                .and_then(|observed| observed.save(Path::new(folder))),
             _ => Ok(()),
         };
         stop(&mut qemu)?;
         kept.and(end)
     }
 
-    /// Asks QEMU what it offers the firmware of the very same machine.
-    fn ask_host(&self, accelerator: &str) -> Result<Host> {
+    /// Asks QEMU what it offers the firmware of the very same machine, and keeps it.
+    fn ask_host(&self, accelerator: &str) -> Result<()> {
+        let Some(folder) = &self.evidence else { return Ok(()) };
         let tpm = Swtpm::start()?;
         let wires = [
             wired(wire::CONSOLE, "null"),
             wired(wire::OBSERVER, "null"),
             wired(wire::TPM, &socket(&tpm.socket())),
         ];
-        Host::ask(
-            &QEMU,
-            self.arguments(accelerator)
-                .into_iter()
-                .chain(wires.into_iter().flatten()),
-        )
+        let arguments = self
+            .arguments(accelerator)
+            .into_iter()
+            .chain(wires.into_iter().flatten());
+        Host::ask(&QEMU, arguments)?.save(Path::new(folder))
     }
 
     /// Copies the console to standard output until something decides.

@@ -174,6 +174,7 @@ fn digest<const N: usize>(files: &BTreeMap<String, Vec<u8>>, file: &str) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::BASE64_MIME;
     use measure::{Sha256, Sha384};
     use proptest::prelude::*;
 
@@ -188,14 +189,8 @@ mod tests {
         }
         let mut text = String::from("\x1b[2JEFI stub: Loaded\r\n\r\n");
         for (path, content) in files {
-            let base64 = BASE64
-                .encode(&content)
-                .as_bytes()
-                .chunks(76)
-                .map(String::from_utf8_lossy)
-                .collect::<Vec<_>>();
-            if let Some(base64) = spoil(&path, base64.join("\r\n")) {
-                text += &format!("begat: begin {path}\r\n{base64}\r\nbegat: end {path}\r\n");
+            if let Some(base64) = spoil(&path, BASE64_MIME.encode(&content)) {
+                text += &format!("begat: begin {path}\r\n{base64}begat: end {path}\r\n");
             }
         }
         text + "begat: done\r\n"
@@ -235,11 +230,14 @@ mod tests {
         };
         assert_eq!(but(|_| None), format!("{pcr} is not there, or empty"));
         assert_eq!(
-            but(|_| Some("AB?=".into())),
+            but(|_| Some("AB?=\n".into())),
             format!("{pcr} is not base64 at byte 2: invalid symbol")
         );
         let expected = "expected 96 hex digits, found \"a\"";
-        assert_eq!(but(|_| Some("QQ==".into())), format!("{pcr} is not a PCR: {expected}"));
+        assert_eq!(
+            but(|_| Some("YQ==\n".into())),
+            format!("{pcr} is not a PCR: {expected}")
+        );
         let twice = whole().replace(
             "begat: done",
             &format!("begat: begin {pcr}\nbegat: end {pcr}\nbegat: done"),

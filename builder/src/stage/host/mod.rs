@@ -56,9 +56,8 @@ impl Host {
     /// QEMU does not start with the arguments, or they describe another machine than a q35.
     pub fn ask(qemu: &Program<'_>, arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for a socket")?;
-        let monitor = folder.path().join("monitor");
-        let line = Line::new(&monitor)?;
-        let mut machine = Qtest::start(qemu, arguments.into_iter().chain(Line::arguments(&monitor)))?;
+        let line = Line::new(folder.path().join("monitor"))?;
+        let mut machine = Qtest::start(qemu, arguments.into_iter().chain(line.arguments()))?;
         fw_cfg::expect(&mut machine)?;
         let cpu = cpu(&mut line.take()?)?;
         let directory = fw_cfg::directory(&mut machine)?;
