@@ -1,21 +1,25 @@
 //! `begat boot`: start a release in QEMU.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 
 use crate::cli::supply::Supply;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::lock::Tree;
 use crate::model::{Lock, Recipe};
-use crate::stage::boot::{Machine, Shape};
-use crate::stage::{Work, fetch};
+use crate::stage::boot::{Machine, Observed, Shape};
+use crate::stage::host::Host;
+use crate::stage::{Work, fetch, say};
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 
 /// The firmware of a release that any machine starts.
 const FIRMWARE: &str = "OVMF-generic.fd";
+
+const KVM: &str = "/dev/kvm";
 
 /// Starts a release in QEMU and ends when the guest says that it is ready
 #[derive(clap::Args)]
@@ -34,6 +38,12 @@ pub(super) struct Args {
     /// Do not try KVM
     #[arg(long)]
     tcg: bool,
+    /// Give the machine a TPM, and ask the guest for the firmware's event log and the PCRs
+    #[arg(long)]
+    tpm: bool,
+    /// Keep the log, the PCRs and what QEMU offered the firmware in this folder
+    #[arg(long, value_name = "DIR", requires = "tpm")]
+    evidence: Option<PathBuf>,
     /// Seconds to wait for the guest
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
@@ -41,45 +51,53 @@ pub(super) struct Args {
     supply: Supply,
 }
 
+/// Where the release and the evidence appear inside the sandbox.
+const RELEASE: &str = "/run/release";
+const EVIDENCE: &str = "/run/evidence";
+
 impl Args {
     pub(super) fn run(self) -> Result<()> {
-        let machine = |release: &str| -> Result<Machine> {
-            Ok(Machine {
-                shape: if self.disk { Shape::Disk } else { Shape::Direct },
-                release: release.into(),
-                firmware: FIRMWARE.into(),
-                command_line: self.read(file::COMMAND_LINE)?,
-                kvm: !self.tcg,
-                timeout: self.timeout,
-            })
-        };
-        let folder = fs::canonicalize(&self.release);
-        let folder = folder.or_mend(
-            Exit::Usage,
-            format!("there is no release {}", self.release.display()),
-            "name its folder",
-        )?;
+        let problem = format!("there is no release {}", self.release.display());
+        let release = fs::canonicalize(&self.release).or_mend(Exit::Usage, problem, "name its folder")?;
+        let evidence = self.tpm.then(|| Evidence::new(self.evidence.as_deref())).transpose()?;
         if self.host_qemu {
-            return machine(folder.to_str().context("the release's path is not UTF-8")?)?.boot();
+            self.machine(&release, evidence.as_ref().map(|evidence| evidence.folder.as_path()))?
+                .boot()?;
+        } else {
+            self.boot_inside(release, evidence.as_ref())?;
         }
-        const INSIDE: &str = "/run/release";
-        let machine = machine(INSIDE)?;
+        evidence.map_or(Ok(()), |evidence| evidence.tell())
+    }
+
+    fn machine(&self, release: &Path, evidence: Option<&Path>) -> Result<Machine> {
+        let text = |path: &Path| path.to_str().map(String::from).context("a path is not UTF-8");
+        Ok(Machine {
+            shape: if self.disk { Shape::Disk } else { Shape::Direct },
+            release: text(release)?,
+            firmware: FIRMWARE.into(),
+            command_line: self.read(file::COMMAND_LINE)?,
+            kvm: !self.tcg,
+            timeout: self.timeout,
+            evidence: evidence.map(text).transpose()?,
+        })
+    }
+
+    /// Boots with the locked QEMU, in a sandbox.
+    fn boot_inside(&self, release: PathBuf, evidence: Option<&Evidence>) -> Result<()> {
+        let machine = self.machine(Path::new(RELEASE), evidence.map(|_| Path::new(EVIDENCE)))?;
         let lock = Lock::parse(&self.read("recipe.lock")?)?;
         let recipe = Recipe::parse(&self.read("recipe.toml")?)?;
         let (store, net) = self.supply.open(&recipe)?;
         let tree = fetch::tool_tree(&lock, Tree::Boot, &net, &store)?;
-        let mut binds = vec![Bind {
-            host: folder,
-            inside: INSIDE.into(),
-            writable: false,
-        }];
-        let kvm = PathBuf::from("/dev/kvm");
-        if machine.kvm && kvm.exists() {
-            binds.push(Bind {
-                host: kvm.clone(),
-                inside: kvm,
-                writable: true,
-            });
+        let bind = |host: PathBuf, inside: &str, writable| Bind {
+            host,
+            inside: inside.into(),
+            writable,
+        };
+        let mut binds = vec![bind(release, RELEASE, false)];
+        binds.extend(evidence.map(|evidence| bind(evidence.folder.clone(), EVIDENCE, true)));
+        if machine.kvm && Path::new(KVM).exists() {
+            binds.push(bind(KVM.into(), KVM, true));
         }
         let sandbox = Sandbox {
             tree: tree.path,
@@ -94,5 +112,48 @@ impl Args {
         let file = self.release.join(name);
         let problem = format!("cannot read {}", file.display());
         fs::read_to_string(file).or_mend(Exit::Usage, problem, "name the folder of a release")
+    }
+}
+
+/// A folder for what a machine's TPM says; one that nobody named vanishes.
+struct Evidence {
+    folder: PathBuf,
+    _vanishes: Option<TempDir>,
+}
+
+impl Evidence {
+    fn new(named: Option<&Path>) -> Result<Self> {
+        let Some(named) = named else {
+            let folder = tempfile::tempdir().context("cannot make a folder for evidence")?;
+            return Ok(Self {
+                folder: folder.path().into(),
+                _vanishes: Some(folder),
+            });
+        };
+        const OTHER: &str = "name another one: --evidence DIR";
+        let made = fs::create_dir_all(named).and_then(|()| fs::canonicalize(named));
+        let folder = made.or_mend(
+            Exit::Outside,
+            format!("cannot make the folder {}", named.display()),
+            OTHER,
+        )?;
+        if fs::read_dir(&folder)?.next().is_some() {
+            return Err(Exit::Usage.because(format!("the folder {} is not empty", named.display()), OTHER));
+        }
+        Ok(Self {
+            folder,
+            _vanishes: None,
+        })
+    }
+
+    fn tell(&self) -> Result<()> {
+        let (observed, host) = (Observed::load(&self.folder)?, Host::load(&self.folder)?);
+        let log = observed.log.len();
+        let (pcrs, files) = (observed.pcrs.len(), host.files.len());
+        say(
+            "boot",
+            &format!("a log of {log} bytes, {pcrs} PCRs, {files} files that QEMU offered"),
+        );
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fetch;
 pub mod guest;
+pub mod host;
 pub mod lock;
 pub mod measure;
 pub mod modules;

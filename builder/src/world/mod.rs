@@ -1,4 +1,4 @@
-//! The only effects: programs, namespaces, the network, the store, the clock, the environment.
+//! The only effects: programs, virtual machines, namespaces, the network, the store, the clock, the environment.
 
 pub mod clock;
 pub mod environment;
@@ -11,10 +11,13 @@ mod parallel;
 mod partial;
 pub mod program;
 mod progress;
+pub mod qmp;
+pub mod qtest;
 pub mod room;
 pub mod sandbox;
 pub mod scratch;
 pub mod store;
+pub mod swtpm;
 pub mod tidy;
 pub mod tree;
 pub mod unpack;

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -14,9 +16,10 @@ use crate::mend::{Exit, OrMend as _};
 
 /// A program that we rely on, and how to get it where it is missing.
 #[derive(Clone, Copy, Debug)]
-pub struct Program {
-    pub name: &'static str,
-    pub mend: &'static str,
+pub struct Program<'a> {
+    /// Its name, or its path.
+    pub name: &'a str,
+    pub mend: &'a str,
 }
 
 /// What every program sees, so that no build depends on who runs it.
@@ -34,14 +37,14 @@ const LAST_LINES: usize = 25;
 const GRACE: Duration = Duration::from_secs(20);
 
 /// A program of the tool tree: it is missing only where the tree is not what it should be.
-pub const fn of_the_tree(name: &'static str) -> Program {
+pub const fn of_the_tree(name: &str) -> Program<'_> {
     Program {
         name,
         mend: "the tool tree lacks it: remove the folder `trees` of the store and build again",
     }
 }
 
-impl Program {
+impl Program<'_> {
     /// Runs the program to its end and returns its standard output. It sees `arguments` and a fixed environment,
     /// nothing of ours.
     ///
@@ -70,6 +73,17 @@ impl Program {
     pub fn start(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Child> {
         let mut command = self.command(arguments);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        child.or_mend(Exit::Unsupported, format!("cannot start {}", self.name), self.mend)
+    }
+
+    /// Starts the program as a server: its standard input is the `socket` that it is to listen on. Who connects before it
+    /// is up waits for it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn serve(&self, socket: UnixListener, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Child> {
+        let mut command = self.command(arguments);
+        let child = command.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).spawn();
         child.or_mend(Exit::Unsupported, format!("cannot start {}", self.name), self.mend)
     }
 

@@ -1,5 +1,9 @@
 //! A release started in QEMU, until the guest says that it is ready.
 
+mod machine;
+mod observed;
+mod observer;
+
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout};
@@ -7,43 +11,22 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
-
+pub use self::machine::{Machine, Shape};
+use self::machine::{socket, wire, wired};
+pub use self::observed::{NotObserved, Observed};
+use self::observer::Observer;
 use crate::mend::Exit;
-use crate::model::artifacts::file;
+use crate::stage::host::Host;
 use crate::stage::say;
 use crate::world::program::Program;
+use crate::world::swtpm::Swtpm;
+use anyhow::{Context as _, Result};
 
 /// What a guest prints on its console when it is up.
 const MARKER: &str = "begat: ready";
 
 /// Firmware that runs KVM at all prints within this time; some hosts have a /dev/kvm that cannot run it.
 const SILENCE: Duration = Duration::from_secs(20);
-
-/// How the firmware gets the kernel.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
-pub enum Shape {
-    /// QEMU hands over kernel, initrd and command line; the root image and its hash tree are disks.
-    Direct,
-    /// The firmware finds the UKI on the disk.
-    Disk,
-}
-
-/// A virtual machine to start.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Machine {
-    pub shape: Shape,
-    /// The folder of the release.
-    pub release: String,
-    /// The name of the firmware's file in the release.
-    pub firmware: String,
-    pub command_line: String,
-    /// Whether /dev/kvm may be tried.
-    pub kvm: bool,
-    /// Seconds after which the guest is given up.
-    pub timeout: u64,
-}
 
 const QEMU: Program = Program {
     name: "qemu-system-x86_64",
@@ -62,11 +45,23 @@ enum End {
 }
 
 impl Machine {
-    /// Starts the machine, prints its console, and returns when the guest is ready.
+    /// Starts the machine, prints its console, and returns when the guest is ready. What its TPM said, and what QEMU offered
+    /// its firmware, is then in the evidence folder: [`Observed`] and [`Host`].
     ///
     /// # Errors
-    /// The guest ends, or the time is over, before the readiness marker.
+    /// The guest ends, or the time is over, before the readiness marker; it does not tell what its TPM said.
     pub fn boot(&self) -> Result<()> {
+        let (accelerator, end) = self.run_as_it_can()?;
+        let problem = match end {
+            End::Ready => return self.ask_host(accelerator),
+            End::Ended | End::Silent => "the guest ended before it was ready".to_owned(),
+            End::TimedOut => format!("the guest was not ready after {} s", self.timeout),
+        };
+        Err(Exit::No.because(problem, "read its console above; --timeout gives it more seconds"))
+    }
+
+    /// Runs the machine with KVM where that can run it; returns the accelerator that did, too.
+    fn run_as_it_can(&self) -> Result<(&'static str, End)> {
         if self.kvm && Path::new("/dev/kvm").exists() {
             say("boot", "with KVM");
             match self.run("kvm", Some(SILENCE))? {
@@ -74,28 +69,43 @@ impl Machine {
                     "boot",
                     "KVM cannot run this firmware here: with TCG, which takes a minute or three",
                 ),
-                end => return self.judge(&end),
+                end => return Ok(("kvm", end)),
             }
         }
-        let end = self.run("tcg", None)?;
-        self.judge(&end)
-    }
-
-    fn judge(&self, end: &End) -> Result<()> {
-        let problem = match end {
-            End::Ready => return Ok(()),
-            End::Ended | End::Silent => "the guest ended before it was ready".to_owned(),
-            End::TimedOut => format!("the guest was not ready after {} s", self.timeout),
-        };
-        Err(Exit::No.because(problem, "read its console above; --timeout gives it more seconds"))
+        Ok(("tcg", self.run("tcg", None)?))
     }
 
     fn run(&self, accelerator: &str, silence: Option<Duration>) -> Result<End> {
-        let mut qemu = QEMU.start(self.arguments(accelerator))?;
+        let observer = self.evidence.as_ref().map(|_| Observer::start()).transpose()?;
+        let wires = observer.iter().flat_map(Observer::arguments);
+        let wires = wired(wire::CONSOLE, "stdio").into_iter().chain(wires);
+        let mut qemu = QEMU.start(self.arguments(accelerator).into_iter().chain(wires))?;
         let console = qemu.stdout.take().expect("its standard output is a pipe");
         let end = self.watch(&lines(console), silence);
+        let kept = match (&end, &observer, &self.evidence) {
+            (Ok(End::Ready), Some(observer), Some(folder)) => observer
+                .observed()
+                .and_then(|observed| observed.save(Path::new(folder))),
+            _ => Ok(()),
+        };
         stop(&mut qemu)?;
-        end
+        kept.and(end)
+    }
+
+    /// Asks QEMU what it offers the firmware of the very same machine, and keeps it.
+    fn ask_host(&self, accelerator: &str) -> Result<()> {
+        let Some(folder) = &self.evidence else { return Ok(()) };
+        let tpm = Swtpm::start()?;
+        let wires = [
+            wired(wire::CONSOLE, "null"),
+            wired(wire::OBSERVER, "null"),
+            wired(wire::TPM, &socket(&tpm.socket())),
+        ];
+        let arguments = self
+            .arguments(accelerator)
+            .into_iter()
+            .chain(wires.into_iter().flatten());
+        Host::ask(&QEMU, arguments)?.save(Path::new(folder))
     }
 
     /// Copies the console to standard output until something decides.
@@ -118,46 +128,6 @@ impl Machine {
                 Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut),
             }
         }
-    }
-
-    fn arguments(&self, accelerator: &str) -> Vec<String> {
-        let place = |file: &str| format!("{}/{file}", self.release);
-        let disk = |file: &str| format!("file={},format=raw,if=virtio,readonly=on", place(file));
-        // No nested virtualisation: under TCG the guest would load KVM, slowly.
-        let cpu = if accelerator == "kvm" { "host" } else { "max,-svm,-vmx" };
-        let machine = format!("q35,accel={accelerator}");
-        let common = [
-            "-machine",
-            &machine,
-            "-cpu",
-            cpu,
-            "-smp",
-            "2",
-            "-m",
-            "2G",
-            "-nodefaults",
-            "-no-user-config",
-        ];
-        let quiet = ["-display", "none", "-no-reboot", "-serial", "stdio", "-bios"];
-        let mut arguments: Vec<String> = common.iter().chain(&quiet).map(ToString::to_string).collect();
-        arguments.push(place(&self.firmware));
-        let rest = match self.shape {
-            Shape::Disk => vec!["-drive".into(), disk(file::DISK)],
-            Shape::Direct => vec![
-                "-kernel".into(),
-                place(file::KERNEL),
-                "-initrd".into(),
-                place(file::INITRD),
-                "-append".into(),
-                self.command_line.clone(),
-                "-drive".into(),
-                disk(file::ROOT),
-                "-drive".into(),
-                disk(file::VERITY),
-            ],
-        };
-        arguments.extend(rest);
-        arguments
     }
 }
 

@@ -1,0 +1,131 @@
+//! The virtual machine that a release starts in, as QEMU's arguments.
+
+use serde::{Deserialize, Serialize};
+
+use super::observer;
+use crate::model::artifacts::file;
+
+/// How the firmware gets the kernel.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+pub enum Shape {
+    /// QEMU hands over kernel, initrd and command line; the root image and its hash tree are disks.
+    Direct,
+    /// The firmware finds the UKI on the disk.
+    Disk,
+}
+
+/// A virtual machine to start.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Machine {
+    pub shape: Shape,
+    /// The folder of the release.
+    pub release: String,
+    /// The name of the firmware's file in the release.
+    pub firmware: String,
+    pub command_line: String,
+    /// Whether /dev/kvm may be tried.
+    pub kvm: bool,
+    /// Seconds after which the guest is given up.
+    pub timeout: u64,
+    /// The folder for what the machine's TPM says; `None` is a machine without a TPM.
+    pub evidence: Option<String>,
+}
+
+/// The character devices of a machine by name. What is behind them, the guest does not see: whoever starts it says.
+pub(super) mod wire {
+    pub(in super::super) const CONSOLE: &str = "console";
+    pub(in super::super) const OBSERVER: &str = "observer";
+    pub(in super::super) const TPM: &str = "tpm";
+}
+
+/// Returns the arguments for a character device: a wire's name, and what is behind it.
+pub(super) fn wired(wire: &str, kind: &str) -> [String; 2] {
+    ["-chardev".into(), format!("{kind},id={wire}")]
+}
+
+/// Returns the backend that connects a character device to a socket.
+pub(super) fn socket(path: &std::path::Path) -> String {
+    format!("socket,path={}", path.display())
+}
+
+impl Machine {
+    /// Returns everything that the guest, and what the firmware measures, can depend on.
+    pub(super) fn arguments(&self, accelerator: &str) -> Vec<String> {
+        // No nested virtualisation: under TCG the guest would load KVM, slowly.
+        let cpu = if accelerator == "kvm" { "host" } else { "max,-svm,-vmx" };
+        let common = [
+            "-accel",
+            accelerator,
+            "-machine",
+            "q35",
+            "-cpu",
+            cpu,
+            "-smp",
+            "2",
+            "-m",
+            "2G",
+        ];
+        let quiet = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-bios",
+        ];
+        let mut arguments = owned(&common);
+        arguments.extend(owned(&quiet));
+        arguments.push(self.place(&self.firmware));
+        arguments.extend(["-serial".into(), format!("chardev:{}", wire::CONSOLE)]);
+        if self.evidence.is_some() {
+            arguments.extend(tpm());
+        }
+        arguments.extend(self.artifacts());
+        arguments
+    }
+
+    fn artifacts(&self) -> Vec<String> {
+        let disk = |file: &str| format!("file={},format=raw,if=virtio,readonly=on", self.place(file));
+        match self.shape {
+            Shape::Disk => vec!["-drive".into(), disk(file::DISK)],
+            Shape::Direct => vec![
+                "-kernel".into(),
+                self.place(file::KERNEL),
+                "-initrd".into(),
+                self.place(file::INITRD),
+                "-append".into(),
+                self.command_line.clone(),
+                "-drive".into(),
+                disk(file::ROOT),
+                "-drive".into(),
+                disk(file::VERITY),
+            ],
+        }
+    }
+
+    fn place(&self, file: &str) -> String {
+        format!("{}/{file}", self.release)
+    }
+}
+
+/// A TPM, and what asks the guest for its values: a second serial port and the unit that writes to it.
+fn tpm() -> Vec<String> {
+    let backend = format!("emulator,id=tpm0,chardev={}", wire::TPM);
+    let serial = format!("chardev:{}", wire::OBSERVER);
+    let mut arguments = owned(&[
+        "-tpmdev",
+        &backend,
+        "-device",
+        "tpm-crb,tpmdev=tpm0",
+        "-serial",
+        &serial,
+    ]);
+    for credential in observer::credentials() {
+        arguments.extend(["-smbios".into(), format!("type=11,value={credential}")]);
+    }
+    arguments
+}
+
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(ToString::to_string).collect()
+}
