@@ -25,7 +25,7 @@ pub struct Cli {
 enum Command {
     Lock(lock::Args),
     Build(build::Args),
-    Measure(measure::Measure),
+    Measure(Box<measure::Measure>),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Explain(explain::Args),
