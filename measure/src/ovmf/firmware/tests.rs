@@ -8,9 +8,10 @@ use lzma_rust2::{LzmaOptions, LzmaWriter};
 use proptest::prelude::*;
 
 use super::*;
+use crate::boot::InitrdArgument;
 use crate::event_log::Digests;
 use crate::ovmf::generation::utf16;
-use crate::ovmf::{InitrdArgument, TdSeparator};
+use crate::tdx::SeparatorRegister;
 use crate::{Guid, Sha384};
 
 const PE32: u8 = 0x10;
@@ -137,7 +138,7 @@ fn programs_say_what_they_do() {
     let generation = &firmware.generation;
     assert_eq!(generation.fw_cfg_measured, Some(false));
     assert_eq!(generation.initrd_argument, Some(InitrdArgument::Suffix));
-    assert_eq!(generation.td_separator, Some(TdSeparator::Rtmr1));
+    assert_eq!(generation.td_separator, Some(SeparatorRegister::Rtmr1));
     assert_eq!(generation.applications[0].description, "UiApp");
     assert_eq!(generation.applications[0].volume, NAME);
     assert_eq!(generation.shell, None);
