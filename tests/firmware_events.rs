@@ -234,8 +234,8 @@ fn events_of_real_tds_are_predicted() {
         ..Host::default()
     };
     for (log, separator) in [
-        ("dstack/ccel.bin", TdSeparator::Rtmr1),
-        ("trustee/eventlog-CCEL_data_ovmf", TdSeparator::Rtmr0),
+        ("dstack/ccel.bin", SeparatorRegister::Rtmr1),
+        ("trustee/eventlog-CCEL_data_ovmf", SeparatorRegister::Rtmr0),
     ] {
         firmware.generation.td_separator = Some(separator);
         let predicted = rtmr0(&image, &firmware, Some(&host)).unwrap();

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use crate::cli::explain;
 use crate::cli::supply::Supply;
-use crate::mend::{Exit, OrMend as _};
+use crate::mend::{Exit, OrMend as _, Told};
 use crate::model::artifacts::file;
 use crate::model::lock::Tree;
 use crate::model::{Lock, Recipe};
 use crate::stage::boot::{Machine, Observed, Shape};
 use crate::stage::host::Host;
-use crate::stage::{Work, fetch, say};
+use crate::stage::{Work, fetch, prove, say};
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 
 /// The firmware of a release that any machine starts.
@@ -38,7 +39,7 @@ pub(super) struct Args {
     /// Do not try KVM
     #[arg(long)]
     tcg: bool,
-    /// Give the machine a TPM, and ask the guest for the firmware's event log and the PCRs
+    /// Give the machine a TPM, and compare the firmware's event log and the PCRs with the prediction
     #[arg(long)]
     tpm: bool,
     /// Keep the log, the PCRs and what QEMU offered the firmware in this folder
@@ -66,13 +67,17 @@ impl Args {
         } else {
             self.boot_inside(release, evidence.as_ref())?;
         }
-        evidence.map_or(Ok(()), |evidence| evidence.tell())
+        evidence.map_or(Ok(()), |evidence| evidence.compare(&self.release, self.shape()))
+    }
+
+    const fn shape(&self) -> Shape {
+        if self.disk { Shape::Disk } else { Shape::Direct }
     }
 
     fn machine(&self, release: &Path, evidence: Option<&Path>) -> Result<Machine> {
         let text = |path: &Path| path.to_str().map(String::from).context("a path is not UTF-8");
         Ok(Machine {
-            shape: if self.disk { Shape::Disk } else { Shape::Direct },
+            shape: self.shape(),
             release: text(release)?,
             firmware: FIRMWARE.into(),
             command_line: self.read(file::COMMAND_LINE)?,
@@ -146,14 +151,15 @@ impl Evidence {
         })
     }
 
-    fn tell(&self) -> Result<()> {
+    /// Prints the firmware's log beside the prediction, event by event.
+    fn compare(&self, release: &Path, shape: Shape) -> Result<()> {
         let (observed, host) = (Observed::load(&self.folder)?, Host::load(&self.folder)?);
-        let log = observed.log.len();
-        let (pcrs, files) = (observed.pcrs.len(), host.files.len());
-        say(
-            "boot",
-            &format!("a log of {log} bytes, {pcrs} PCRs, {files} files that QEMU offered"),
-        );
-        Ok(())
+        say("boot", "the firmware's log beside the prediction, event by event");
+        let explanation = prove::prove(release, shape, &observed, &host)?;
+        explain::show(&explanation);
+        if explanation.differences.is_empty() {
+            return Ok(());
+        }
+        Err(Told(Exit::No).into())
     }
 }

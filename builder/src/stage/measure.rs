@@ -26,6 +26,8 @@ use crate::model::recipe;
 use crate::stage::release::Stamps;
 use crate::world::given;
 
+use self::registers::Case;
+
 /// Returns every single launch that the recipe asks for, with the firmware that starts it.
 ///
 /// # Errors
@@ -168,6 +170,19 @@ impl Measured {
         }
     }
 
+    /// Returns every log that this launch on a machine with a TPM may make on this host: one for each case.
+    ///
+    /// # Errors
+    /// As [`Measured::measure`], and a host that lacks what the firmware measures.
+    pub fn logs(&self, launch: &Launch, host: Option<&Host>) -> Result<Vec<EventLog>> {
+        let bytes = self
+            .firmware
+            .get(&launch.firmware.name)
+            .context("its firmware was not read")?;
+        let cases = cases(&Ovmf::read(bytes)?, &launch.platform, &self.started(launch.boot), host)?;
+        Ok(cases.into_iter().map(|case| case.outcome).collect())
+    }
+
     fn started(&self, boot: Boot) -> Started<'_> {
         match boot {
             Boot::Direct => Started::Direct {
@@ -217,6 +232,15 @@ pub fn boot_registers(
     started: &Started<'_>,
     host: Option<&Host>,
 ) -> Result<Vec<Value>> {
+    Ok(registers::values(&cases(image, platform, started, host)?))
+}
+
+fn cases(
+    image: &Ovmf<'_>,
+    platform: &Platform,
+    started: &Started<'_>,
+    host: Option<&Host>,
+) -> Result<Vec<Case<EventLog>>> {
     let machine = registers::Machine {
         image,
         firmware: &Firmware::read(image)?,
@@ -234,7 +258,7 @@ pub fn boot_registers(
         Platform::Tdx => machine.td(case),
         _ => machine.tpm(case).map(|case| vec![case]),
     });
-    Ok(registers::values(&logs.collect::<Result<Vec<_>>>()?.concat()))
+    Ok(logs.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Reads the start of a disk, with more than any partition table.

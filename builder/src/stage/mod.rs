@@ -13,6 +13,7 @@ pub mod lock;
 pub mod measure;
 pub mod modules;
 pub mod parse;
+pub mod prove;
 pub mod release;
 pub mod resolve;
 pub mod verify;

@@ -1,9 +1,11 @@
 //! The virtual machine that a release starts in, as QEMU's arguments.
 
+use measure::host::{self, VirtioBlk};
 use serde::{Deserialize, Serialize};
 
 use super::observer;
 use crate::model::artifacts::file;
+use crate::model::measurements::Boot;
 
 /// How the firmware gets the kernel.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
@@ -12,6 +14,37 @@ pub enum Shape {
     Direct,
     /// The firmware finds the UKI on the disk.
     Disk,
+}
+
+impl Shape {
+    /// The disks of the machine: their PCI slots, and the files of a release that they are.
+    const fn disks(self) -> &'static [(u8, &'static str)] {
+        match self {
+            Self::Direct => &[(1, file::ROOT), (2, file::VERITY)],
+            Self::Disk => &[(1, file::DISK)],
+        }
+    }
+
+    /// Returns what the firmware of the machine starts.
+    pub fn firmware_boots(self) -> host::Boot {
+        let disk = |(slot, _): &(u8, &str)| VirtioBlk {
+            device: *slot,
+            function: 0,
+        };
+        match self {
+            Self::Direct => host::Boot::Direct,
+            Self::Disk => host::Boot::Disk(self.disks().iter().map(disk).collect()),
+        }
+    }
+}
+
+impl From<Shape> for Boot {
+    fn from(shape: Shape) -> Self {
+        match shape {
+            Shape::Direct => Self::Direct,
+            Shape::Disk => Self::Disk,
+        }
+    }
 }
 
 /// A virtual machine to start.
@@ -85,22 +118,25 @@ impl Machine {
     }
 
     fn artifacts(&self) -> Vec<String> {
-        let disk = |file: &str| format!("file={},format=raw,if=virtio,readonly=on", self.place(file));
-        match self.shape {
-            Shape::Disk => vec!["-drive".into(), disk(file::DISK)],
-            Shape::Direct => vec![
-                "-kernel".into(),
-                self.place(file::KERNEL),
-                "-initrd".into(),
-                self.place(file::INITRD),
-                "-append".into(),
-                self.command_line.clone(),
+        let mut arguments = Vec::new();
+        for (slot, file) in self.shape.disks() {
+            let place = self.place(file);
+            arguments.extend([
                 "-drive".into(),
-                disk(file::ROOT),
-                "-drive".into(),
-                disk(file::VERITY),
-            ],
+                format!("file={place},format=raw,if=none,id=disk{slot},readonly=on"),
+            ]);
+            arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=disk{slot},addr={slot}")]);
         }
+        if self.shape == Shape::Direct {
+            let files = [("-kernel", file::KERNEL), ("-initrd", file::INITRD)];
+            arguments.extend(
+                files
+                    .iter()
+                    .flat_map(|(flag, file)| [String::from(*flag), self.place(file)]),
+            );
+            arguments.extend(["-append".into(), self.command_line.clone()]);
+        }
+        arguments
     }
 
     fn place(&self, file: &str) -> String {

@@ -7,7 +7,7 @@ use measure::event_log::{Event, EventLog, Register, Row, compare};
 
 use super::{Difference, Explanation, Line, Release, Verdict, files};
 use crate::mend::Exit;
-use crate::model::measurements::{FirmwareFile, Measurement, Quantity};
+use crate::model::measurements::{FirmwareFile, Launch, Measurement, Quantity};
 
 /// Compares what a release predicts for the launch that is most like the log, with the log.
 pub(super) fn of_release(release: &Release, observed: &EventLog) -> Result<Explanation> {
@@ -28,6 +28,30 @@ pub(super) fn of_release(release: &Release, observed: &EventLog) -> Result<Expla
         differences: first(&rows, &measurement.launch.firmware).into_iter().collect(),
         events: rows.iter().map(line).collect(),
     })
+}
+
+/// Compares the most similar of the logs that were predicted for a launch with the one that was made.
+pub(crate) fn nearest(launch: &Launch, predicted: Vec<EventLog>, observed: &EventLog) -> Explanation {
+    let nearest = predicted
+        .into_iter()
+        .min_by_key(|log| failures(&compare(log, observed)));
+    let log = nearest.unwrap_or_default();
+    let rows = compare(&log, observed);
+    let mut differences: Vec<Difference> = first(&rows, &launch.firmware).into_iter().collect();
+    let unknown = observed
+        .events
+        .iter()
+        .find(|event| log.of(event.register).next().is_none());
+    differences.extend(unknown.map(|event| Difference {
+        what: format!("{} has events, and none was predicted", event.register),
+        files: BTreeSet::new(),
+        varies_with: BTreeSet::new(),
+    }));
+    Explanation {
+        compared: launch.to_string(),
+        differences,
+        events: rows.iter().map(line).collect(),
+    }
 }
 
 /// Compares two logs, of which nobody knows from which files they were made.

@@ -1,6 +1,6 @@
 //! A prediction and an observation in, why they differ out.
 
-mod events;
+pub(super) mod events;
 mod releases;
 mod report;
 

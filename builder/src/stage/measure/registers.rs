@@ -23,7 +23,7 @@ pub(super) struct Machine<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Case<T> {
     choices: BTreeMap<HostChoice, String>,
-    outcome: T,
+    pub(super) outcome: T,
 }
 
 impl Machine<'_> {

@@ -1,0 +1,93 @@
+//! A boot beside its prediction: is what the TPM says what was computed from the files?
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use measure::event_log::{Digests, EventLog, LogOf, Register};
+use measure::host;
+use measure::tpm;
+
+use crate::mend::{Exit, OrMend as _};
+use crate::model::Measurements;
+use crate::model::measurements::{Launch, Platform};
+use crate::stage::boot::{Observed, Shape};
+use crate::stage::explain::{Difference, Explanation, events};
+use crate::stage::host::Host;
+use crate::stage::measure::Measured;
+
+/// Returns how the boot of a release in `folder` differs from what is predicted for it on this host: in each event of the
+/// firmware's log, and in each register that the log does not lead to.
+///
+/// # Errors
+/// A release that cannot be measured, or a log that cannot be read.
+pub fn prove(folder: &Path, shape: Shape, observed: &Observed, host: &Host) -> Result<Explanation> {
+    let launch = launch(folder, shape)?;
+    let host = machine(shape, host)?;
+    let measured = Measured::read(std::slice::from_ref(&launch), folder)?;
+    let predicted = measured.logs(&launch, Some(&host))?;
+    let log = EventLog::read(&observed.log, LogOf::Tpm);
+    let log = log.or_mend(Exit::Outside, "cannot read the firmware's log", "boot again")?;
+    let mut explanation = events::nearest(&launch, predicted, &log);
+    explanation.differences.extend(elsewhere(&log, observed));
+    Ok(explanation)
+}
+
+/// The launch of a release on a machine with a TPM.
+fn launch(folder: &Path, shape: Shape) -> Result<Launch> {
+    let text = std::fs::read_to_string(folder.join("measurements.json")).context("cannot read measurements.json")?;
+    let launches = Measurements::parse(&text)?
+        .launches
+        .into_iter()
+        .map(|measurement| measurement.launch);
+    let mut fitting = launches.filter(|launch| launch.platform == Platform::Tpm && launch.boot == shape.into());
+    fitting.next().ok_or_else(|| {
+        let problem = "the release has no launch on a machine with a TPM";
+        Exit::Usage.because(
+            problem,
+            "add [[launch]] platform = \"tpm\" to its recipe, or leave --tpm out",
+        )
+    })
+}
+
+/// What QEMU offered the firmware, and what that starts.
+fn machine(shape: Shape, host: &Host) -> Result<host::Host> {
+    let menu = host.files.get("BootMenu").and_then(|bytes| bytes.first_chunk());
+    Ok(host::Host {
+        memory: host.memory,
+        files: host.files.clone(),
+        boot_menu: u16::from_le_bytes(*menu.context("QEMU says nothing of a boot menu")?),
+        boot: shape.firmware_boots(),
+    })
+}
+
+/// The registers that hold something else than the log leads to.
+fn elsewhere(log: &EventLog, observed: &Observed) -> Vec<Difference> {
+    let differs = log.replay().into_iter().filter_map(|(register, replayed)| {
+        let Register::Pcr(index) = register else { return None };
+        let held = observed.pcrs.get(&index).copied().unwrap_or_default();
+        let explained = replayed == held || index == 11 && after_phases(log, held);
+        (!explained).then(|| Difference {
+            what: format!("{register} holds something else than its events lead to"),
+            files: [].into(),
+            varies_with: [].into(),
+        })
+    });
+    differs.collect()
+}
+
+/// Whether PCR 11 holds this after systemd has extended it with the phases of its start, as far as it has come, with or
+/// without those of the initrd.
+fn after_phases(log: &EventLog, held: Digests) -> bool {
+    let starts = [0, 2]; // an initrd may be without systemd-pcrextend
+    let reached = starts
+        .into_iter()
+        .flat_map(|start| (start + 1..=tpm::PHASES.len()).map(move |end| start..end));
+    reached.into_iter().any(|phases| {
+        let events = log
+            .events
+            .iter()
+            .cloned()
+            .chain(tpm::phases(tpm::PHASES[phases].iter().copied()));
+        EventLog::from_iter(events).replay().get(&Register::Pcr(11)) == Some(&held)
+    })
+}
