@@ -11,16 +11,23 @@ use xshell::cmd;
 
 use crate::host;
 
-/// Starts a release in both shapes, and a copy with one byte flipped, which must not come up.
+/// Starts a release in both shapes, compares each event that its TPM logged with the prediction, and starts a copy with
+/// one byte flipped, which must not come up.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The folder of the release
     release: PathBuf,
+    /// Keep the logs in this folder: direct/log.bin and disk/log.bin
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<PathBuf>,
 }
 
 /// What the initrd prints when it finds no root that it may use.
 const REFUSED: &str = "begat: refused";
 const READY: &str = "begat: ready";
+
+/// What begat says when every event and register is as predicted.
+const AGREED: &str = "they agree";
 
 /// In the first block, in front of the superblock: the file system is still found, and the block is not what was hashed.
 const FLIPPED: u64 = 100;
@@ -35,24 +42,33 @@ struct Run {
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let shell = host::shell()?;
-        check(&host::begat(&shell)?, &fs::canonicalize(&self.release)?)
+        let begat = host::begat(&shell)?;
+        let release = fs::canonicalize(&self.release)?;
+        let kept = tempfile::tempdir_in("/var/tmp")?;
+        check(&begat, &release, self.evidence.as_deref().unwrap_or(kept.path()))
     }
 }
 
-/// The three guests run side by side: each spends much of its time on one processor.
-pub(crate) fn check(begat: &Path, release: &Path) -> Result<()> {
+/// The three guests run side by side: each spends much of its time on one processor. What the TPMs of the first two say
+/// is then in the folder `evidence`.
+pub(crate) fn check(begat: &Path, release: &Path, evidence: &Path) -> Result<()> {
     let folder = tempfile::tempdir_in("/var/tmp")?;
     let tampered = folder.path();
     tamper(release, tampered)?;
     let (direct, disk, refused) = thread::scope(|threads| {
-        let direct = threads.spawn(|| boot(begat, release, "--direct"));
-        let disk = threads.spawn(|| boot(begat, release, "--disk"));
-        let refused = threads.spawn(|| boot(begat, tampered, "--direct"));
+        let direct = threads.spawn(|| boot(begat, release, "--direct", Some(&evidence.join("direct"))));
+        let disk = threads.spawn(|| boot(begat, release, "--disk", Some(&evidence.join("disk"))));
+        let refused = threads.spawn(|| boot(begat, tampered, "--direct", None));
         (direct.join(), disk.join(), refused.join())
     });
     let ended = |run: thread::Result<Result<Run>>| run.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    ended(direct)?.expect("direct boot", Some(0), READY)?;
-    ended(disk)?.expect("disk boot", Some(0), READY)?;
+    for (name, run) in [("direct boot", direct), ("disk boot", disk)] {
+        let run = ended(run)?;
+        run.expect(name, Some(0), READY)?;
+        run.expect(name, Some(0), AGREED)?;
+        let equal = run.console.lines().filter(|line| line.starts_with("= PCR "));
+        println!("{name}: {} events as predicted", equal.count());
+    }
     let refused = ended(refused)?;
     refused.expect("direct boot with a byte of rootfs.erofs flipped", Some(1), REFUSED)?;
     ensure!(!refused.console.contains(READY), "the tampered guest came up");
@@ -74,10 +90,14 @@ fn tamper(release: &Path, folder: &Path) -> Result<()> {
     root.write_all_at(&[!byte[0]], FLIPPED).context("cannot flip a byte")
 }
 
-fn boot(begat: &Path, release: &Path, shape: &str) -> Result<Run> {
+/// Starts a release; with a folder for evidence, on a machine with a TPM.
+fn boot(begat: &Path, release: &Path, shape: &str, evidence: Option<&Path>) -> Result<Run> {
     let shell = host::shell()?;
     let start = Instant::now();
-    let output = cmd!(shell, "{begat} boot {release} {shape}")
+    let tpm = evidence
+        .iter()
+        .flat_map(|folder| ["--tpm".as_ref(), "--evidence".as_ref(), folder.as_os_str()]);
+    let output = cmd!(shell, "{begat} boot {release} {shape} {tpm...}")
         .quiet()
         .ignore_status()
         .output()?;

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::site::Site;
-use crate::{boot, fuzz, host, offline, oracle, reproduce};
+use crate::{boot, flip, fuzz, host, offline, oracle, reproduce};
 
 /// What became of the checks so far.
 #[derive(Default)]
@@ -68,7 +68,9 @@ impl Gate {
         self.step("build", || site.build(&reproduce::CONDITIONS[0], &release));
         self.step("reproduce", || reproduce::another(&site, &release));
         self.step("offline", || offline::check(&site, &release));
-        self.step("boot", || boot::check(&site.begat, &release));
+        let evidence = site.path("evidence");
+        self.step("boot", || boot::check(&site.begat, &release, &evidence));
+        self.step("flip", || flip::check(&site.begat, &release, Some(&evidence)));
         self.step("oracle snp", || oracle::snp::compare_release(&release));
         self.step("oracle image", || oracle::image::check(&release));
         match oracle::sbom::schema() {

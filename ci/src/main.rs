@@ -3,6 +3,7 @@
 mod bench;
 mod boot;
 mod difference;
+mod flip;
 mod fuzz;
 mod gate;
 mod host;
@@ -29,6 +30,7 @@ enum Command {
     Reproduce(reproduce::Args),
     Offline,
     Boot(boot::Args),
+    Flip(flip::Args),
     Fuzz(fuzz::Args),
     /// Measures time and memory, side by side with other tools.
     #[command(subcommand)]
@@ -55,6 +57,7 @@ impl Ci {
             Some(Command::Reproduce(reproduce)) => reproduce.run(),
             Some(Command::Offline) => offline::run(),
             Some(Command::Boot(boot)) => boot.run(),
+            Some(Command::Flip(flip)) => flip.run(),
             Some(Command::Fuzz(fuzz)) => fuzz.run(),
             Some(Command::Bench(bench)) => bench.run(),
             Some(Command::Oracle(oracle)) => oracle.run(),
