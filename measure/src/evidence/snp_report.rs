@@ -160,6 +160,9 @@ mod tests {
     use alloc::vec;
     use std::string::ToString as _;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     #[test]
     fn fields_are_at_their_offsets() {
         let mut bytes = vec![0; 1184];
@@ -195,5 +198,17 @@ mod tests {
         }
         bytes.push(0);
         assert!(SnpReport::read(&bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_of_the_size_are_a_report_or_of_another_version(bytes in vec(any::<u8>(), 1184), version in 0_u32..8) {
+            let mut bytes = bytes;
+            bytes[..4].copy_from_slice(&version.to_le_bytes());
+            let report = SnpReport::read(&bytes);
+            prop_assert_eq!(report.is_ok(), (2..=5).contains(&version));
+            let cpu = report.ok().and_then(SnpReport::cpu);
+            prop_assert!(cpu.is_none() || version >= 3);
+        }
     }
 }

@@ -205,6 +205,8 @@ mod tests {
     use alloc::vec::Vec;
     use std::string::ToString as _;
 
+    use proptest::prelude::*;
+
     /// Returns a quote whose body holds its offset, divided by 8, in every byte.
     fn quote(version: u8, kind: u8, size: u16) -> Vec<u8> {
         let mut bytes = vec![0; 48];
@@ -260,6 +262,23 @@ mod tests {
             for size in [0, 47, needed - 1] {
                 let error = TdxQuote::read(&bytes[..size]).unwrap_err();
                 assert!(matches!(error, EvidenceError::Size { .. }), "{size}: {error}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_after_a_header_are_a_quote_or_an_error(
+            version in 3_u8..7,
+            kind in 0_u8..5,
+            size in prop_oneof![Just(584_u16), Just(648), any::<u16>()],
+            length in 0_usize..=702,
+        ) {
+            let bytes = quote(version, kind, size);
+            let bytes = &bytes[..length.min(bytes.len())];
+            if let Ok(quote) = TdxQuote::read(bytes) {
+                prop_assert!(matches!((version, kind, size), (4, ..) | (5, 2, 584) | (5, 3, 648)));
+                prop_assert_eq!(quote.version(), u16::from(version));
             }
         }
     }

@@ -87,7 +87,8 @@ impl<'de> Deserialize<'de> for CpuSignature {
     }
 }
 
-/// The models of QEMU 11.1 (target/i386/cpu.c). A new version of a model (`-v4`) changes features, not the signature.
+/// The models of QEMU 11.1 (target/i386/cpu.c). A new version of a model (`-v4`) changes features, not the signature:
+/// `query-cpu-model-expansion` of QEMU 10.0 says so for every model that it has.
 const MODELS: [(CpuSignature, &[&str]); 5] = [
     (
         model(23, 1, 2),

@@ -7,6 +7,7 @@ mod snp;
 mod tdx;
 mod tpm;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -34,6 +35,12 @@ enum Platform {
     Snp(snp::Snp),
     Tdx(tdx::Tdx),
     Tpm(tpm::Tpm),
+    /// What sev-snp-measure calls the mode for an SVSM.
+    #[command(name = "snp:svsm", hide = true, disable_help_flag = true)]
+    Svsm {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _anything: Vec<OsString>,
+    },
 }
 
 impl Measure {
@@ -42,6 +49,7 @@ impl Measure {
             (Some(Platform::Snp(snp)), _) => snp.run(),
             (Some(Platform::Tdx(tdx)), _) => tdx.run(),
             (Some(Platform::Tpm(tpm)), _) => tpm.run(),
+            (Some(Platform::Svsm { .. }), _) => Err(snp::no_svsm()),
             (None, Some(release)) => release::run(&release, self.json),
             (None, None) => Err(Exit::Usage.because(
                 "nothing to measure is given",

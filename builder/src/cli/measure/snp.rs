@@ -18,7 +18,7 @@ use crate::world::given;
 #[derive(clap::Args)]
 pub(super) struct Snp {
     /// Number of vCPUs; several separated by commas.
-    #[arg(long, value_name = "N", required = true, value_delimiter = ',')]
+    #[arg(long, value_name = "N", required = true, value_delimiter = ',', value_parser = vcpus_of_number)]
     vcpus: Vec<NonZeroU32>,
     #[command(flatten)]
     cpu: Cpu,
@@ -40,11 +40,11 @@ pub(super) struct Snp {
     /// Command line of the kernel, exactly as the VMM is given it.
     #[arg(long, value_name = "CMDLINE", requires = "kernel", allow_hyphen_values = true)]
     append: Option<String>,
-    #[command(flatten)]
-    id_block: IdBlock,
     /// Prints a JSON object: the digests and everything they are made from.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    id_block: IdBlock,
 }
 
 /// The CPU model, which only QEMU measures.
@@ -229,6 +229,10 @@ fn names() -> String {
         .map(|(name, _)| name)
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+fn vcpus_of_number(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.parse().map_err(|_| "expected a number of vCPUs, 1 or more")
 }
 
 /// Reads a number in hex after `0x`, or in decimal.
