@@ -1,18 +1,22 @@
 //! One function for each reader of outside bytes: it may refuse them, and must not panic, hang or take more memory than
 //! they account for. The binaries give them to libFuzzer, the tests give them the corpus.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::LazyLock;
 
 use measure::Sha256;
-use measure::boot::{DirectBoot, DiskBoot, ExitBootServices, InitrdArgument, KernelImage};
+use measure::boot::{BootEvents, DirectBoot, DiskBoot, ExitBootServices, InitrdArgument, KernelImage};
 use measure::event_log::{EventLog, LogOf, compare};
 use measure::evidence::{SnpReport, TdxQuote};
 use measure::gpt::Gpt;
+use measure::host::{Boot, Host, VirtioBlk};
 use measure::linux::Kernel;
-use measure::ovmf::Ovmf;
+use measure::ovmf::{Firmware, Ovmf};
 use measure::pe::Pe;
 use measure::snp::{self, GuestFeatures, KernelHashes, Vmm};
-use measure::tdx::{PageOrder, mrtd};
+use measure::tdx::{self, PageOrder, mrtd};
+use measure::tpm;
 use measure::uki::Uki;
 
 /// A reader, and the folder of its corpus.
@@ -28,6 +32,8 @@ pub const TARGETS: &[Target] = &[
     ("kernel", kernel),
     ("gpt", gpt),
     ("evidence", evidence),
+    ("firmware", firmware),
+    ("host", host),
 ];
 
 /// Firmware that is started with SEV-SNP.
@@ -112,11 +118,68 @@ pub fn evidence(bytes: &[u8]) {
     let _ = TdxQuote::read(bytes).map(|quote| (quote.rtmrs(), quote.mr_service_td()));
 }
 
+/// The volumes of a firmware image, packed as they are, and what it measures of itself.
+pub fn firmware(bytes: &[u8]) {
+    let Ok(image) = Ovmf::read(bytes) else { return };
+    let Ok(firmware) = Firmware::read(&image) else { return };
+    let _ = tpm::log(&firmware, &firmware.secure_boot, None, BootEvents::default());
+    let _ = tdx::rtmr0(&image, &firmware, None);
+}
+
+/// What a VMM offers the firmware: files of fw_cfg, each after its length in four bytes.
+pub fn host(bytes: &[u8]) {
+    static FIRMWARE: LazyLock<Option<Firmware>> = LazyLock::new(|| {
+        let image = Ovmf::read(include_bytes!("../corpus/firmware/seed")).ok()?;
+        Firmware::read(&image).ok()
+    });
+    let names = [
+        "etc/table-loader",
+        "etc/smbios/smbios-tables",
+        "bootorder",
+        "etc/acpi/rsdp",
+        "etc/acpi/tables",
+    ];
+    let mut files = BTreeMap::new();
+    let mut rest = bytes;
+    for name in names {
+        let Some((length, tail)) = rest.split_first_chunk() else {
+            break;
+        };
+        let length = (u32::from_le_bytes(*length) as usize).min(tail.len());
+        let (file, behind) = tail.split_at(length);
+        files.insert(name.to_owned(), file.to_vec());
+        rest = behind;
+    }
+    let disk = VirtioBlk { device: 1, function: 0 };
+    for boot in [Boot::Direct, Boot::Disk(vec![disk])] {
+        let host = Host {
+            memory: 2 << 30,
+            files: files.clone(),
+            boot_menu: 0,
+            boot,
+        };
+        if let Some(firmware) = &*FIRMWARE {
+            let _ = tpm::log(firmware, &firmware.secure_boot, Some(&host), BootEvents::default());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
+
+    /// The made-up firmware measures ACPI data, so that fuzzing a host reaches what reads it.
+    #[test]
+    fn the_seed_of_a_firmware_measures_its_host() -> Result<(), Box<dyn std::error::Error>> {
+        let image = fs::read("corpus/firmware/seed")?;
+        let firmware = Firmware::read(&Ovmf::read(&image)?)?;
+        let generation = firmware.generation;
+        assert_eq!(generation.acpi_measured, Some(true));
+        assert!(generation.smbios_measured);
+        Ok(())
+    }
 
     /// What fuzzing found worth keeping is run each time.
     #[test]
