@@ -8,6 +8,7 @@ mod fuzz;
 mod gate;
 mod host;
 mod listing;
+mod near;
 mod offline;
 mod oracle;
 mod reproduce;

@@ -128,13 +128,17 @@ fn show_launch(measurement: &Measurement) {
     println!("  {}", measurement.launch);
     for value in &measurement.values {
         let case = value.case.as_deref().map(|case| format!(", {}", plain(case)));
-        let varies_with = match words(&value.varies_with) {
-            none if none.is_empty() => none,
-            some => format!("; varies with {some}"),
-        };
         println!("    {}{}", value.quantity, case.unwrap_or_default());
         println!("      {}", value.shown());
-        println!("      covers {}{varies_with}", words(&value.covers));
+        let facts = [
+            ("covers", words(&value.covers)),
+            ("varies with", words(&value.varies_with)),
+        ];
+        let facts = facts.iter().filter(|(_, words)| !words.is_empty());
+        let facts: Vec<String> = facts.map(|(verb, words)| format!("{verb} {words}")).collect();
+        if !facts.is_empty() {
+            println!("      {}", facts.join("; "));
+        }
     }
 }
 
