@@ -30,12 +30,25 @@ pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation
             events: Vec::new(),
         });
     }
-    let nearest = launches().next().ok_or_else(no_launch)?;
-    Ok(Explanation {
-        compared: nearest.launch.to_string(),
-        differences: near(release, nearest, observed)?,
-        events: Vec::new(),
-    })
+    let mut nearest: Option<Explanation> = None;
+    for measurement in launches() {
+        let differences = near(release, measurement, observed)?;
+        let none_is_near = differences.iter().any(|difference| !difference.files.is_empty());
+        if nearest
+            .as_ref()
+            .is_none_or(|nearest| differences.len() < nearest.differences.len())
+        {
+            nearest = Some(Explanation {
+                compared: measurement.launch.to_string(),
+                differences,
+                events: Vec::new(),
+            });
+        }
+        if none_is_near {
+            break; // the search would end the same way from every launch of this firmware
+        }
+    }
+    nearest.ok_or_else(no_launch)
 }
 
 /// What differs between a launch and the one that has this digest.
