@@ -131,8 +131,7 @@ fn kernel_and_command_line_have_a_digest_each() {
 fn disk_boots_are_predicted() {
     let Some(inputs) = Inputs::read() else { return };
     for run in ["V1", "V2"] {
-        let events = inputs.disk_boot(ExitBootServices::FailedFirst).events().unwrap();
-        inputs.compare(run, events);
+        inputs.compare(run, inputs.disk_boot(ExitBootServices::FailedFirst));
     }
 }
 
@@ -140,8 +139,8 @@ fn disk_boots_are_predicted() {
 #[test]
 fn each_choice_makes_another_value() {
     let Some(inputs) = Inputs::read() else { return };
-    let once = registers(inputs.disk_boot(ExitBootServices::Once).events().unwrap());
-    let twice = registers(inputs.disk_boot(ExitBootServices::FailedFirst).events().unwrap());
+    let once = registers(inputs.disk_boot(ExitBootServices::Once));
+    let twice = registers(inputs.disk_boot(ExitBootServices::FailedFirst));
     assert!(once[1].to_string().starts_with("fcaca277") && once[1].to_string().ends_with("dea2"));
     assert!(twice[1] != once[1] && twice[2] == once[2]);
     let values = KernelImage::candidates(2 * GIB).map(|image| {
@@ -209,7 +208,7 @@ fn logs_of_other_boots_agree_where_files_do_not_matter() {
     };
     let found = tpm_events(&fs::read(logs.join("direct/eventlog.bin")).unwrap());
     let varying = [Subject::Kernel, Subject::Initrd];
-    compare_log(&boot.events().unwrap(), &found, &varying);
+    compare_log(boot.events().unwrap(), &found, &varying);
     // the UKI of the other boot has the same command line, and its kernel no argument for the initrd
     let initrd = None;
     let alone = DirectBoot { initrd, ..boot }.events().unwrap();
@@ -234,8 +233,8 @@ fn logs_of_other_boots_agree_where_files_do_not_matter() {
             .iter()
             .any(|event| event.register == Register::Pcr(9) && event.digests == options.digests)
     );
-    let events = inputs.disk_boot(ExitBootServices::FailedFirst).events().unwrap();
-    compare_log(&events, &found, &[&sections[..], &others].concat());
+    let events = inputs.disk_boot(ExitBootServices::FailedFirst);
+    compare_log(events, &found, &[&sections[..], &others].concat());
 }
 
 /// `/sys/class/tpm/tpm0/pcr-*` of a boot whose initrd runs no systemd-pcrextend.
@@ -278,7 +277,7 @@ fn a_flipped_bit_changes_the_register_it_belongs_to() {
     for at in [0x1000, end / 2, end - 1, end] {
         let mut kernel = inputs.new_kernel.clone();
         kernel[at] ^= 1;
-        let kernel = kernel.as_slice();
+        let kernel = KernelImage::AsIs.authenticode(&kernel, boot.initrd, CMDLINE).unwrap();
         let [_, one, two, _] = registers(DirectBoot { kernel, ..boot }.events().unwrap());
         assert!((one != rtmr1) == (at < end) && two == rtmr2, "{at:#x}");
     }
@@ -319,27 +318,29 @@ impl Inputs {
         serde_json::from_slice(&fs::read(self.vectors.join(name)).unwrap()).unwrap()
     }
 
-    fn direct_boot<'a>(
+    fn direct_boot(
         &self,
-        kernel: &'a [u8],
+        kernel: &[u8],
         kernel_image: KernelImage,
         initrd_argument: InitrdArgument,
-    ) -> DirectBoot<'a> {
+    ) -> DirectBoot<'static> {
+        let initrd = Some(streamed(&self.initrd));
         DirectBoot {
-            kernel,
-            kernel_image,
-            initrd: Some(streamed(&self.initrd)),
+            kernel: kernel_image.authenticode(kernel, initrd, CMDLINE).unwrap(),
+            initrd,
             cmdline: CMDLINE,
             initrd_argument,
-            exit_boot_services: ExitBootServices::Once,
         }
     }
 
-    fn disk_boot(&self, exit_boot_services: ExitBootServices) -> DiskBoot<'_> {
-        DiskBoot {
+    fn disk_boot(&self, exit_boot_services: ExitBootServices) -> BootEvents {
+        let boot = DiskBoot {
             disk: &self.disk,
             uki: &self.uki,
+        };
+        BootEvents {
             exit_boot_services,
+            ..boot.events().unwrap()
         }
     }
 
@@ -378,9 +379,11 @@ fn registers(events: BootEvents) -> [Sha384; 4] {
 }
 
 /// Compares the events from "Calling EFI Application" on, in both banks.
-fn compare_log(events: &BootEvents, found: &[Event], varying: &[Subject]) {
-    let found = &found[found.len() - events.after.len()..];
-    for (ours, theirs) in events.after.iter().zip(found) {
+fn compare_log(events: BootEvents, found: &[Event], varying: &[Subject]) {
+    let before = [].into();
+    let log = BootEvents { before, ..events }.log([], []);
+    let found = &found[found.len() - log.events.len()..];
+    for (ours, theirs) in log.events.iter().zip(found) {
         assert_eq!((ours.register, ours.kind), (theirs.register, theirs.kind), "{ours:?}");
         let same = ours.digests == theirs.digests;
         assert_eq!(same, !varying.contains(&ours.subject), "{ours:?} {theirs:?}");

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
@@ -24,9 +25,9 @@ use crate::model::measurements::{
 };
 use crate::model::recipe;
 use crate::stage::release::Stamps;
-use crate::world::given;
+use crate::world::{given, parallel};
 
-use self::registers::Case;
+use self::registers::{Case, Loaded, Machine};
 
 /// Returns every single launch that the recipe asks for, with the firmware that starts it.
 ///
@@ -114,14 +115,17 @@ impl Measured {
         let read = |name: &str| fs::read(folder.join(name)).with_context(|| format!("cannot read {name}"));
         let names: BTreeSet<_> = launches.iter().map(|launch| &launch.firmware.name).collect();
         let firmware = names.into_iter().map(|name| Ok((name.clone(), read(name)?)));
-        let (size, digests) = given::hash(&folder.join(file::INITRD))?;
-        Ok(Self {
-            firmware: firmware.collect::<Result<_>>()?,
-            command_line: String::from_utf8(read(file::COMMAND_LINE)?)?,
-            kernel: read(file::KERNEL)?,
-            initrd: Initrd { digests, size },
-            uki: read(file::UKI)?,
-            disk: partition_table(&folder.join(file::DISK))?,
+        thread::scope(|scope| {
+            let initrd = scope.spawn(|| given::hash(&folder.join(file::INITRD)));
+            let kernel = scope.spawn(|| read(file::KERNEL));
+            Ok(Self {
+                firmware: firmware.collect::<Result<_>>()?,
+                command_line: String::from_utf8(read(file::COMMAND_LINE)?)?,
+                uki: read(file::UKI)?,
+                disk: partition_table(&folder.join(file::DISK))?,
+                kernel: join(kernel)?,
+                initrd: join(initrd).map(|(size, digests)| Initrd { digests, size })?,
+            })
         })
     }
 
@@ -130,22 +134,64 @@ impl Measured {
     /// # Errors
     /// Firmware that is not what it is said to be, or an image that nobody can predict.
     pub fn measure(&self, launches: Vec<Launch>) -> Result<Measurements> {
-        let measure = |launch: Launch| {
-            let values = self
-                .values(&launch)
-                .with_context(|| format!("cannot measure {launch}"))?;
-            Ok(Measurement { launch, values })
-        };
-        let launches = launches.into_iter().map(measure).collect::<Result<_>>()?;
-        Ok(Measurements { launches })
+        let hashed = self.hash(&launches)?;
+        let values = launches.iter().map(|launch| {
+            let values = self.values(launch, &hashed);
+            values.with_context(|| format!("cannot measure {launch}"))
+        });
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let launches = launches.into_iter().zip(values);
+        Ok(Measurements {
+            launches: launches
+                .map(|(launch, values)| Measurement { launch, values })
+                .collect(),
+        })
     }
 
-    fn values(&self, launch: &Launch) -> Result<Vec<Value>> {
-        let bytes = self
-            .firmware
-            .get(&launch.firmware.name)
-            .context("its firmware was not read")?;
-        let image = Ovmf::read(bytes)?;
+    /// Does what takes time, once for all launches.
+    fn hash<'a>(&'a self, launches: &'a [Launch]) -> Result<Hashed<'a>> {
+        thread::scope(|scope| {
+            let firmware = scope.spawn(|| {
+                let image = |name| Ok(Firmware::read(&self.image(name)?)?);
+                once(launches, |launch| firmware_if(launch, fills_registers), image)
+            });
+            let loaded = scope.spawn(|| {
+                let load = |boot| Loaded::new(&self.started(boot), None);
+                once(launches, |launch| fills_registers(launch).then_some(launch.boot), load)
+            });
+            let mrtd = scope.spawn(|| {
+                once(
+                    launches,
+                    |launch| firmware_if(launch, is_td),
+                    |name| mrtd(&self.image(name)?),
+                )
+            });
+            let pre_vmsa = once(
+                launches,
+                |launch| firmware_if(launch, is_snp),
+                |name| self.pre_vmsa(name),
+            )?;
+            Ok(Hashed {
+                pre_vmsa,
+                mrtd: join(mrtd)?,
+                firmware: join(firmware)?,
+                loaded: join(loaded)?,
+            })
+        })
+    }
+
+    fn values(&self, launch: &Launch, hashed: &Hashed<'_>) -> Result<Vec<Value>> {
+        let name = launch.firmware.name.as_str();
+        let image = &self.image(name)?;
+        let registers = || {
+            let machine = Machine {
+                image,
+                firmware: &hashed.firmware[name],
+                host: None,
+            };
+            let logs = machine.logs(&launch.platform, &hashed.loaded[&launch.boot])?;
+            Ok(registers::values(&logs))
+        };
         match &launch.platform {
             Platform::Snp {
                 vcpus,
@@ -153,20 +199,12 @@ impl Measured {
                 guest_features,
                 vmm: Vmm::Qemu,
             } => {
-                let before = self.pre_vmsa(&image, vcpu_type, *guest_features)?;
+                let (vmm, features) = (qemu(vcpu_type)?, GuestFeatures::new(*guest_features));
+                let before = hashed.pre_vmsa[name].with_vcpus(image, vmm, features)?;
                 Ok(vec![launch_digest(before, *vcpus)])
             }
-            Platform::Tdx => {
-                let mut values = mrtd(&image)?;
-                values.extend(boot_registers(
-                    &image,
-                    &launch.platform,
-                    &self.started(launch.boot),
-                    None,
-                )?);
-                Ok(values)
-            }
-            Platform::Tpm => boot_registers(&image, &launch.platform, &self.started(launch.boot), None),
+            Platform::Tdx => Ok([hashed.mrtd[name].clone(), registers()?].concat()),
+            Platform::Tpm => registers(),
         }
     }
 
@@ -175,12 +213,14 @@ impl Measured {
     /// # Errors
     /// As [`Measured::measure`], and a host that lacks what the firmware measures.
     pub fn logs(&self, launch: &Launch, host: Option<&Host>) -> Result<Vec<EventLog>> {
-        let bytes = self
-            .firmware
-            .get(&launch.firmware.name)
-            .context("its firmware was not read")?;
-        let cases = cases(&Ovmf::read(bytes)?, &launch.platform, &self.started(launch.boot), host)?;
+        let image = self.image(&launch.firmware.name)?;
+        let cases = cases(&image, &launch.platform, &self.started(launch.boot), host)?;
         Ok(cases.into_iter().map(|case| case.outcome).collect())
+    }
+
+    fn image(&self, name: &str) -> Result<Ovmf<'_>> {
+        let bytes = self.firmware.get(name).context("its firmware was not read")?;
+        Ok(Ovmf::read(bytes)?)
     }
 
     fn started(&self, boot: Boot) -> Started<'_> {
@@ -197,15 +237,73 @@ impl Measured {
         }
     }
 
-    fn pre_vmsa(&self, image: &Ovmf<'_>, vcpu_type: &str, guest_features: u64) -> Result<PreVmsa> {
-        const MEND: &str = "see begat measure snp --help";
-        let cpu: CpuSignature = vcpu_type
-            .parse()
-            .or_mend(Exit::Usage, "recipe.toml asks for a CPU", MEND)?;
+    /// What is measured whatever the vCPUs are; those of `PreVmsa` are of any model.
+    fn pre_vmsa(&self, name: &str) -> Result<PreVmsa> {
         let hashes = KernelHashes::new(Sha256::of(&self.kernel), self.initrd.digests.sha256, &self.command_line);
-        let features = GuestFeatures::new(guest_features);
-        Ok(snp::pre_vmsa(image, Some(&hashes), snp::Vmm::Qemu { cpu }, features)?)
+        let vmm = snp::Vmm::Qemu {
+            cpu: CpuSignature::new(0),
+        };
+        Ok(snp::pre_vmsa(
+            &self.image(name)?,
+            Some(&hashes),
+            vmm,
+            GuestFeatures::new(0),
+        )?)
     }
+}
+
+/// What launches have in common, by the name of their firmware or by how they boot.
+struct Hashed<'a> {
+    pre_vmsa: BTreeMap<&'a str, PreVmsa>,
+    mrtd: BTreeMap<&'a str, Vec<Value>>,
+    firmware: BTreeMap<&'a str, Firmware>,
+    loaded: BTreeMap<Boot, Loaded<'a>>,
+}
+
+/// Computes what launches need by their keys, each on a thread of its own.
+fn once<'a, K: Copy + Ord + Send + Sync, V: Send>(
+    launches: &'a [Launch],
+    key: impl Fn(&'a Launch) -> Option<K>,
+    compute: impl Fn(K) -> Result<V> + Sync,
+) -> Result<BTreeMap<K, V>> {
+    let mut needed = BTreeMap::new();
+    for launch in launches {
+        key(launch).map(|key| needed.entry(key).or_insert(launch));
+    }
+    let needed: Vec<_> = needed.into_iter().collect();
+    let values = parallel::map(&needed, needed.len(), |(key, launch)| {
+        let value = compute(*key).with_context(|| format!("cannot measure {launch}"))?;
+        Ok((*key, value))
+    });
+    values.into_iter().collect()
+}
+
+fn firmware_if(launch: &Launch, needed: fn(&Launch) -> bool) -> Option<&str> {
+    needed(launch).then_some(&launch.firmware.name)
+}
+
+const fn is_snp(launch: &Launch) -> bool {
+    matches!(launch.platform, Platform::Snp { .. })
+}
+
+const fn is_td(launch: &Launch) -> bool {
+    matches!(launch.platform, Platform::Tdx)
+}
+
+/// Whether the boot is measured, and not only what the VMM starts.
+const fn fills_registers(launch: &Launch) -> bool {
+    !is_snp(launch)
+}
+
+fn qemu(vcpu_type: &str) -> Result<snp::Vmm> {
+    const MEND: &str = "see begat measure snp --help";
+    let cpu = vcpu_type.parse();
+    let cpu = cpu.or_mend(Exit::Usage, "recipe.toml asks for a CPU", MEND)?;
+    Ok(snp::Vmm::Qemu { cpu })
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What firmware starts.
@@ -241,24 +339,15 @@ fn cases(
     started: &Started<'_>,
     host: Option<&Host>,
 ) -> Result<Vec<Case<EventLog>>> {
-    let machine = registers::Machine {
-        image,
-        firmware: &Firmware::read(image)?,
-        host,
-    };
-    let cases = match *started {
-        Started::Direct {
-            kernel,
-            initrd,
-            command_line,
-        } => machine.direct(kernel, initrd, command_line)?,
-        Started::Disk { disk, uki } => machine.disk(disk, uki)?,
-    };
-    let logs = cases.into_iter().map(|case| match platform {
-        Platform::Tdx => machine.td(case),
-        _ => machine.tpm(case).map(|case| vec![case]),
-    });
-    Ok(logs.collect::<Result<Vec<_>>>()?.concat())
+    thread::scope(|scope| {
+        let loaded = scope.spawn(|| Loaded::new(started, host));
+        let machine = Machine {
+            image,
+            firmware: &Firmware::read(image)?,
+            host,
+        };
+        machine.logs(platform, &join(loaded)?)
+    })
 }
 
 /// Reads the start of a disk, with more than any partition table.

@@ -7,7 +7,7 @@ pub mod given;
 mod http;
 pub mod mirror;
 pub mod net;
-mod parallel;
+pub(crate) mod parallel;
 mod partial;
 pub mod program;
 mod progress;

@@ -17,7 +17,13 @@ pub(super) fn archive(name: &str, data: &[u8], hasher: &mut Hasher) {
 /// Hashes `data` and the zeros that make it a multiple of four bytes.
 pub(super) fn padded(data: &[u8], hasher: &mut Hasher) {
     hasher.update(data);
-    hasher.update(&[0; 3][..padding(data.len())]);
+    pad(hasher);
+}
+
+/// Hashes the zeros that make everything so far a multiple of four bytes.
+pub(super) fn pad(hasher: &mut Hasher) {
+    let ragged = (hasher.length() % 4) as usize;
+    hasher.update(&[0; 3][..padding(ragged)]);
 }
 
 const DIRECTORY: &str = ".extra";

@@ -7,8 +7,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootError, BootEvents, ExitBootServices, InitrdArgument, KernelError, application, cmdline, exit_boot_services,
-    linux, ready_to_boot,
+    BootError, BootEvents, ExitBootServices, InitrdArgument, KernelError, application, cmdline, linux, ready_to_boot,
 };
 use crate::event_log::{Digests, Hasher, Subject};
 use crate::linux::Kernel;
@@ -17,16 +16,14 @@ use crate::pe::Pe;
 /// A boot of a kernel that QEMU was given with `-kernel`, `-initrd` and `-append`, without a shim.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectBoot<'a> {
-    /// The whole file.
-    pub kernel: &'a [u8],
-    pub kernel_image: KernelImage,
+    /// As firmware gets it: [`KernelImage::authenticode`].
+    pub kernel: Digests,
     /// An empty one is none.
     pub initrd: Option<Initrd>,
     /// Exactly as QEMU is given it: a space at either end counts.
     pub cmdline: &'a str,
     /// Has no effect without an initrd.
     pub initrd_argument: InitrdArgument,
-    pub exit_boot_services: ExitBootServices,
 }
 
 /// What is measured of an initrd that need not be held.
@@ -44,6 +41,10 @@ impl Initrd {
         let size = hasher.length();
         let digests = hasher.finish();
         Self { digests, size }
+    }
+
+    const fn is_there(&self) -> bool {
+        self.size > 0
     }
 }
 
@@ -63,6 +64,30 @@ impl KernelImage {
     pub const fn candidates(memory: u64) -> [Self; 2] {
         [Self::AsIs, Self::PatchedByQemu { memory }]
     }
+
+    /// Returns the digests of the PE image that firmware gets where QEMU is given `kernel`, a whole file, with this
+    /// initrd and command line.
+    ///
+    /// # Errors
+    ///
+    /// The kernel is none that measures its command line and initrd, or QEMU would not fill in its setup header as
+    /// expected.
+    pub fn authenticode(self, kernel: &[u8], initrd: Option<Initrd>, cmdline: &str) -> Result<Digests, KernelError> {
+        let kernel = Kernel::read(kernel)?;
+        if !kernel.measures() {
+            return Err(KernelError::MeasuresNothing);
+        }
+        let image = match self {
+            Self::AsIs => Cow::Borrowed(kernel.bytes()),
+            // also where it is part of another word: QEMU looks for these four characters anywhere
+            Self::PatchedByQemu { .. } if cmdline.contains("vga=") => return Err(KernelError::VideoMode),
+            Self::PatchedByQemu { memory } => {
+                let size = initrd.filter(Initrd::is_there).map(|initrd| initrd.size);
+                Cow::Owned(kernel.patched_by_qemu(size, memory)?)
+            }
+        };
+        Ok(Pe::read(&image)?.authenticode())
+    }
 }
 
 impl fmt::Display for KernelImage {
@@ -79,41 +104,17 @@ impl DirectBoot<'_> {
     ///
     /// # Errors
     ///
-    /// The kernel is none that measures its command line and initrd, or the command line is not one that it would get
-    /// as it is.
+    /// The command line is not one that the kernel would get as it is.
     pub fn events(&self) -> Result<BootEvents, BootError> {
-        let initrd = self.initrd();
+        let initrd = self.initrd.filter(Initrd::is_there);
         let initrd_argument = initrd.map(|_| self.initrd_argument);
         let load_options = cmdline::direct(self.cmdline, initrd_argument)?;
-        let kernel = application(Subject::Kernel, self.kernel_digests()?);
+        let kernel = application(Subject::Kernel, self.kernel);
         let linux = linux(load_options.as_deref(), initrd.map(|initrd| initrd.digests));
         Ok(BootEvents {
             before: Vec::from([kernel]),
-            after: ready_to_boot()
-                .chain(linux)
-                .chain(exit_boot_services(self.exit_boot_services))
-                .collect(),
+            after: ready_to_boot().chain(linux).collect(),
+            exit_boot_services: ExitBootServices::Once,
         })
-    }
-
-    fn initrd(&self) -> Option<Initrd> {
-        self.initrd.filter(|initrd| initrd.size > 0)
-    }
-
-    fn kernel_digests(&self) -> Result<Digests, KernelError> {
-        let kernel = Kernel::read(self.kernel)?;
-        if !kernel.measures() {
-            return Err(KernelError::MeasuresNothing);
-        }
-        let image = match self.kernel_image {
-            KernelImage::AsIs => Cow::Borrowed(self.kernel),
-            // also where it is part of another word: QEMU looks for these four characters anywhere
-            KernelImage::PatchedByQemu { .. } if self.cmdline.contains("vga=") => return Err(KernelError::VideoMode),
-            KernelImage::PatchedByQemu { memory } => {
-                let size = self.initrd().map(|initrd| initrd.size);
-                Cow::Owned(kernel.patched_by_qemu(size, memory)?)
-            }
-        };
-        Ok(Pe::read(&image)?.authenticode())
     }
 }

@@ -1,16 +1,15 @@
 //! Boot of a UKI from the EFI system partition of a disk.
 
-use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::{
-    BootError, BootEvents, ExitBootServices, KernelError, application, cmdline, cpio, event, exit_boot_services, linux,
-    ready_to_boot,
+    BootError, BootEvents, ExitBootServices, KernelError, application, cmdline, cpio, event, linux, ready_to_boot,
 };
 use crate::event_log::{Digests, Event, EventType, Hasher, Subject};
 use crate::gpt::Gpt;
 use crate::linux::Kernel;
 use crate::pe::Pe;
-use crate::uki::{InnerKernel, Uki};
+use crate::uki::{InnerKernel, Uki, UkiSection};
 
 /// A boot of a UKI that firmware finds as `\EFI\BOOT\BOOTX64.EFI`, without Secure Boot and without files beside it
 /// that systemd-stub would pick up.
@@ -20,11 +19,16 @@ pub struct DiskBoot<'a> {
     pub disk: &'a [u8],
     /// The whole file.
     pub uki: &'a [u8],
-    pub exit_boot_services: ExitBootServices,
+}
+
+/// A section that the stub measures, and what its contents hash to: what the kernel gets as initrd may start as it does.
+struct Hashed<'a> {
+    section: &'a UkiSection<'a>,
+    hasher: Hasher,
 }
 
 impl DiskBoot<'_> {
-    /// Returns the events of PCRs 4, 5, 9 and 11, and the separators of PCRs 0 to 6.
+    /// Returns the events of PCRs 4, 5, 9 and 11, and the separators of PCRs 0 to 6, for a disk that is read-only.
     ///
     /// # Errors
     ///
@@ -36,15 +40,16 @@ impl DiskBoot<'_> {
         check_stub(&uki)?;
         let start = [gpt.event(), application(Subject::Uki, uki.pe().authenticode())];
         let load_options = uki.section(".cmdline").map(cmdline::of_stub).transpose()?;
+        let hashed: Vec<_> = uki.measured().map(Hashed::new).collect();
         Ok(BootEvents {
             before: [].into(),
             after: ready_to_boot()
                 .chain(start)
-                .chain(stub(&uki))
+                .chain(hashed.iter().flat_map(Hashed::events))
                 .chain(inner_kernel(&uki)?)
-                .chain(linux(load_options.as_deref(), initrd(&uki)))
-                .chain(exit_boot_services(self.exit_boot_services))
+                .chain(linux(load_options.as_deref(), initrd(&uki, &hashed)))
                 .collect(),
+            exit_boot_services: ExitBootServices::Once,
         })
     }
 }
@@ -58,19 +63,22 @@ fn check_stub(uki: &Uki) -> Result<(), BootError> {
     }
 }
 
-/// What systemd-stub measures: of each section the name with its NUL, then the contents.
-fn stub(uki: &Uki) -> impl Iterator<Item = Event> {
-    uki.measured().flat_map(|section| {
-        let name = String::from(section.name);
+impl<'a> Hashed<'a> {
+    fn new(section: &'a UkiSection<'a>) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(section.data);
+        Self { section, hasher }
+    }
+
+    /// What systemd-stub measures: the name with its NUL, then the contents.
+    fn events(&self) -> [Event; 2] {
+        let name = self.section.name;
         let measured = |subject, digests| event(11, EventType::IPL, subject, digests);
         [
-            measured(
-                Subject::SectionName(name.clone()),
-                Digests::of([section.name, "\0"].concat()),
-            ),
-            measured(Subject::Section(name), Digests::of(section.data)),
+            measured(Subject::SectionName(name.into()), Digests::of([name, "\0"].concat())),
+            measured(Subject::Section(name.into()), self.hasher.clone().finish()),
         ]
-    })
+    }
 }
 
 fn inner_kernel(uki: &Uki) -> Result<Option<Event>, BootError> {
@@ -93,16 +101,23 @@ const FILES: [(&str, &str, u32); 3] = [
 
 /// Returns the digests of what the kernel gets as initrd, where it gets one: `.ucode`, `.initrd` and an archive for
 /// each file, each filled up to four bytes; an `.initrd` alone is handed over as it is.
-fn initrd(uki: &Uki) -> Option<Digests> {
-    let images = [".ucode", ".initrd"].into_iter().filter_map(|name| uki.section(name));
+fn initrd(uki: &Uki, hashed: &[Hashed<'_>]) -> Option<Digests> {
+    let of_name = |name| hashed.iter().find(|hashed| hashed.section.name == name);
+    let mut images = [".ucode", ".initrd"].into_iter().filter_map(of_name);
     let known = FILES.into_iter().filter(|(_, _, since)| uki.stub().major >= *since);
-    let files = known.filter_map(|(section, name, _)| Some((name, uki.section(section)?)));
-    let mut hasher = Hasher::default();
-    match (images.clone().count(), files.clone().count()) {
-        (0, 0) => return None,
-        (1, 0) => images.for_each(|image| hasher.update(image)),
-        _ => images.for_each(|image| cpio::padded(image, &mut hasher)),
+    let files: Vec<_> = known
+        .filter_map(|(section, name, _)| Some((name, uki.section(section)?)))
+        .collect();
+    let first = images.next().map(|image| image.hasher.clone());
+    let rest: Vec<_> = images.map(|image| image.section.data).collect();
+    if rest.is_empty() && files.is_empty() {
+        return first.map(Hasher::finish);
     }
-    files.for_each(|(name, data)| cpio::archive(name, data, &mut hasher));
+    let mut hasher = first.unwrap_or_default();
+    cpio::pad(&mut hasher);
+    rest.into_iter().for_each(|image| cpio::padded(image, &mut hasher));
+    files
+        .into_iter()
+        .for_each(|(name, data)| cpio::archive(name, data, &mut hasher));
     Some(hasher.finish())
 }

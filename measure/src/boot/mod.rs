@@ -31,6 +31,8 @@ use crate::uki::{StubVersion, UkiError};
 pub struct BootEvents {
     pub before: Vec<Event>,
     pub after: Vec<Event>,
+    /// What ends the log.
+    pub exit_boot_services: ExitBootServices,
 }
 
 impl BootEvents {
@@ -38,15 +40,17 @@ impl BootEvents {
     /// boot, `ready` what it measures when it is ready to boot. Both may be empty.
     pub fn log(self, early: impl IntoIterator<Item = Event>, ready: impl IntoIterator<Item = Event>) -> EventLog {
         let early = early.into_iter().chain(self.before);
-        early.chain(ready).chain(self.after).collect()
+        let exit = exit_boot_services(self.exit_boot_services);
+        early.chain(ready).chain(self.after).chain(exit).collect()
     }
 }
 
 /// How a kernel leaves the firmware.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExitBootServices {
     /// At the first attempt: read-only disks, no FAT file system, or firmware older than edk2-stable202608.
+    #[default]
     Once,
     /// At the second: edk2-stable202608 and newer write cached sectors of a FAT file system back during the first one,
     /// which changes the memory map.

@@ -15,24 +15,22 @@ fn initrd(bytes: &[u8]) -> Initrd {
 }
 
 fn direct_boot(kernel: &[u8], initrd: Initrd, cmdline: &str) -> Result<EventLog, BootError> {
+    let initrd = Some(initrd);
     let boot = DirectBoot {
-        kernel,
-        kernel_image: KernelImage::AsIs,
-        initrd: Some(initrd),
+        kernel: KernelImage::AsIs.authenticode(kernel, initrd, cmdline)?,
+        initrd,
         cmdline,
         initrd_argument: InitrdArgument::Prefix,
-        exit_boot_services: ExitBootServices::Once,
     };
     Ok(boot.events()?.log([], []))
 }
 
 fn disk_boot(disk: &[u8], uki: &[u8], exit_boot_services: ExitBootServices) -> Result<EventLog, BootError> {
-    let boot = DiskBoot {
-        disk,
-        uki,
+    let events = BootEvents {
         exit_boot_services,
+        ..DiskBoot { disk, uki }.events()?
     };
-    Ok(boot.events()?.log([], []))
+    Ok(events.log([], []))
 }
 
 fn uki_with(version: &str, linux: &[u8]) -> Vec<u8> {
@@ -69,16 +67,19 @@ fn a_direct_boot_measures_in_the_order_of_the_firmware() {
 #[test]
 fn an_empty_initrd_is_none() {
     let bytes = kernel::example(b"");
-    let boot = |initrd| DirectBoot {
-        kernel: &bytes,
-        kernel_image: KernelImage::PatchedByQemu { memory: 1 << 31 },
-        initrd,
-        cmdline: "quiet",
-        initrd_argument: InitrdArgument::Suffix,
-        exit_boot_services: ExitBootServices::Once,
+    let [_, patched] = KernelImage::candidates(1 << 31);
+    let events = |initrd| {
+        let boot = DirectBoot {
+            kernel: patched.authenticode(&bytes, initrd, "quiet").unwrap(),
+            initrd,
+            cmdline: "quiet",
+            initrd_argument: InitrdArgument::Suffix,
+        };
+        boot.events().unwrap()
     };
-    assert_eq!(boot(Some(initrd(b""))).events(), boot(None).events());
-    assert_ne!(boot(Some(initrd(b"x"))).events(), boot(None).events());
+    assert_eq!(events(Some(initrd(b""))), events(None));
+    let [empty, filled] = [events(None), events(Some(initrd(b"x")))];
+    assert!(empty.before != filled.before && empty.after != filled.after);
 }
 
 #[test]
@@ -86,9 +87,17 @@ fn events_of_the_firmware_go_where_it_makes_them() {
     let boot = BootEvents {
         before: [action(4, "kernel")].into(),
         after: [action(4, "calling")].into(),
+        exit_boot_services: ExitBootServices::Once,
     };
     let log = boot.log([action(0, "early")], [action(1, "ready")]);
-    let expected = [(0, "early"), (4, "kernel"), (1, "ready"), (4, "calling")];
+    let expected = [
+        (0, "early"),
+        (4, "kernel"),
+        (1, "ready"),
+        (4, "calling"),
+        (5, INVOCATION),
+        (5, SUCCESS),
+    ];
     assert_eq!(log.events, expected.map(|(pcr, text)| action(pcr, text)));
 }
 
@@ -145,17 +154,12 @@ fn kernels_that_measure_nothing_are_refused() {
 #[test]
 fn a_video_mode_is_refused_only_where_qemu_writes_it() {
     let bytes = kernel::example(b"");
-    let boot = |kernel_image| DirectBoot {
-        kernel: &bytes,
-        kernel_image,
-        initrd: None,
-        cmdline: "novga=1",
-        initrd_argument: InitrdArgument::Prefix,
-        exit_boot_services: ExitBootServices::Once,
-    };
     let [as_is, patched] = KernelImage::candidates(1 << 31);
-    assert!(boot(as_is).events().is_ok());
-    assert_eq!(boot(patched).events(), Err(BootError::Kernel(KernelError::VideoMode)));
+    assert!(as_is.authenticode(&bytes, None, "novga=1").is_ok());
+    assert_eq!(
+        patched.authenticode(&bytes, None, "novga=1"),
+        Err(KernelError::VideoMode)
+    );
 }
 
 /// Without other files the stub hands `.initrd` over as it is; with one, both are filled up to four bytes.

@@ -10,7 +10,7 @@ mod search;
 mod vmsa;
 
 use core::fmt;
-use core::iter::{once, repeat_n};
+use core::iter::{once, repeat};
 use core::num::NonZeroU32;
 
 use alloc::borrow::Cow;
@@ -91,13 +91,32 @@ impl PreVmsa {
         }
     }
 
+    /// Returns what is measured of the same launch with other vCPUs: only their VMSAs are hashed, not `image` again.
+    ///
+    /// `vmm` may differ in its CPU alone, as the other pages are those that were measured.
+    ///
+    /// # Errors
+    ///
+    /// The image is no firmware for SEV-SNP.
+    pub fn with_vcpus(&self, image: &Ovmf, vmm: Vmm, features: GuestFeatures) -> Result<Self, SnpError> {
+        Ok(Self::new(self.digest, image.sev_es_reset_address()?, vmm, features))
+    }
+
     /// Returns the launch digest of a guest with this many vCPUs: `MEASUREMENT` in its attestation reports.
     ///
     /// Takes one hash for each vCPU: limit a number that comes from outside (KVM has 4096 vCPUs at most).
     pub fn for_vcpus(&self, vcpus: NonZeroU32) -> Sha384 {
-        let aps = repeat_n(self.ap, vcpus.get() as usize - 1);
-        let steps = once(self.bsp).chain(aps).map(|digest| LaunchStep::Vmsa { digest });
-        steps.fold(self.digest, |digest, step| step.extend(digest))
+        let mut digests = self.digests().skip(vcpus.get() as usize - 1);
+        digests.next().expect("there is no end to the numbers of vCPUs")
+    }
+
+    /// Returns the launch digests of guests with 1, 2, 3 and more vCPUs, without end: each takes one hash.
+    pub fn digests(&self) -> impl Iterator<Item = Sha384> {
+        let vmsas = once(self.bsp).chain(repeat(self.ap));
+        vmsas.scan(self.digest, |digest, vmsa| {
+            *digest = LaunchStep::Vmsa { digest: vmsa }.extend(*digest);
+            Some(*digest)
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::LazyLock;
 
 use measure::Sha256;
-use measure::boot::{BootEvents, DirectBoot, DiskBoot, ExitBootServices, InitrdArgument, KernelImage};
+use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::event_log::{EventLog, LogOf, compare};
 use measure::evidence::{SnpReport, TdxQuote};
 use measure::gpt::Gpt;
@@ -83,7 +83,6 @@ pub fn uki(bytes: &[u8]) {
     let boot = DiskBoot {
         disk: bytes,
         uki: bytes,
-        exit_boot_services: ExitBootServices::Once,
     };
     let _ = boot.events();
 }
@@ -93,15 +92,7 @@ pub fn kernel(bytes: &[u8]) {
     let Ok(kernel) = Kernel::read(bytes) else { return };
     let _ = (kernel.release(), kernel.measures());
     for image in KernelImage::candidates(1 << 30) {
-        let boot = DirectBoot {
-            kernel: bytes,
-            kernel_image: image,
-            initrd: None,
-            cmdline: "console=ttyS0",
-            initrd_argument: InitrdArgument::Prefix,
-            exit_boot_services: ExitBootServices::Once,
-        };
-        let _ = boot.events();
+        let _ = image.authenticode(bytes, None, "console=ttyS0");
     }
 }
 
