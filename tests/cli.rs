@@ -48,6 +48,7 @@ fn recipes(folder: &Path) {
     recipe("wrong-type", "tools = \"trixie\"", "tools = 13");
     recipe("undeclared-suite", "tools = \"trixie\"", "tools = \"trixy\"");
     recipe("bad-name", "\"minimal\"", "\"../minimal\"");
+    recipe("for-one-machine", "console=ttyS0", "nr_cpus=4");
     recipe("no-firmware", "firmware/generic", "firmware/generous");
     for named in [
         "firmware/amdsev/firmware.toml",

@@ -61,7 +61,7 @@ pub struct Failure {
 }
 
 impl Exit {
-    /// Returns a failure of this kind: the `problem`, and the `mend` to print under it.
+    /// Returns a failure of this kind: the `problem`, and the `mend` to print under it; of several, each is a line.
     pub fn because(self, problem: impl Display, mend: impl Display) -> Error {
         Error::new(Failure {
             exit: self,
@@ -107,7 +107,7 @@ pub fn report(error: &Error) -> String {
 
 /// What to do about an error, outermost first.
 pub fn mends(error: &Error) -> Vec<&str> {
-    let known: Vec<&str> = failures(error).map(|failure| failure.mend.as_str()).collect();
+    let known: Vec<&str> = failures(error).flat_map(|failure| failure.mend.lines()).collect();
     if known.is_empty() {
         usual(error).into_iter().collect()
     } else {

@@ -155,7 +155,7 @@ impl Evidence {
     fn compare(&self, release: &Path, shape: Shape) -> Result<()> {
         let (observed, host) = (Observed::load(&self.folder)?, Host::load(&self.folder)?);
         say("boot", "the firmware's log beside the prediction, event by event");
-        let explanation = prove::prove(release, shape, &observed, &host)?;
+        let explanation = prove::prove(release, shape, &observed, host)?;
         explain::show(&explanation);
         if explanation.differences.is_empty() {
             return Ok(());

@@ -184,10 +184,6 @@ impl Recipe {
         for suite in [&recipe.tools, &recipe.root.suite, &recipe.initrd.suite] {
             recipe.suite(suite)?;
         }
-        if let Some(bad) = recipe.command_line.iter().find(|word| word.contains(char::is_control)) {
-            let problem = format!("recipe.toml has a control character in the kernel parameter {bad:?}");
-            return Err(Exit::Usage.because(problem, "remove it"));
-        }
         Ok(recipe)
     }
 

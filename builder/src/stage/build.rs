@@ -18,7 +18,7 @@ use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
-use crate::stage::{fetch, say};
+use crate::stage::{fetch, rules, say};
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
 use crate::world::store::Store;
@@ -71,6 +71,7 @@ impl Build<'_> {
     /// Fills the folder of the release.
     fn make(&self, inputs: &Inputs<'_>, staging: &Staging, folder: &Path) -> Result<Stamps> {
         let artifacts = assemble::assemble(inputs, folder)?;
+        rules::check_artifacts(&artifacts, folder)?;
         say("measure", "what each launch will report");
         let stamps = staging.stamps(Stamps::new())?;
         let launches = measure::launches(&self.project.recipe.launch, &artifacts, &stamps)?;

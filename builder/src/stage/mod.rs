@@ -16,6 +16,7 @@ pub mod parse;
 pub mod prove;
 pub mod release;
 pub mod resolve;
+pub mod rules;
 pub mod verify;
 
 use anyhow::Result;

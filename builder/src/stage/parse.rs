@@ -10,6 +10,7 @@ use measure::Sha256;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::Source;
 use crate::model::recipe::{self, Firmware, Kernel, Recipe};
+use crate::stage::rules;
 use crate::world::tidy;
 
 /// A recipe with all that it names.
@@ -40,10 +41,11 @@ impl Project {
     /// Reads the recipe in `folder`.
     ///
     /// # Errors
-    /// A file that is missing or is not what it should be.
+    /// A file that is missing or is not what it should be; rules of the image that the recipe breaks.
     pub fn read(folder: &Path) -> Result<Self> {
         let text = read(&folder.join("recipe.toml"), "name a recipe's folder: recipes/minimal")?;
         let recipe = Recipe::parse(&text)?;
+        rules::check_recipe(&recipe)?;
         let mut named = Vec::new();
         let firmware = recipe.firmware.iter().map(|place| {
             let (name, text) = describe(folder, place, "firmware.toml")?;

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use measure::event_log::{Digests, EventLog, LogOf, Register};
-use measure::host;
 use measure::tpm;
 
 use crate::mend::{Exit, OrMend as _};
@@ -20,9 +19,9 @@ use crate::stage::measure::Measured;
 ///
 /// # Errors
 /// A release that cannot be measured, or a log that cannot be read.
-pub fn prove(folder: &Path, shape: Shape, observed: &Observed, host: &Host) -> Result<Explanation> {
+pub fn prove(folder: &Path, shape: Shape, observed: &Observed, host: Host) -> Result<Explanation> {
     let launch = launch(folder, shape)?;
-    let host = machine(shape, host)?;
+    let host = host.booting(shape.firmware_boots())?;
     let measured = Measured::read(std::slice::from_ref(&launch), folder)?;
     let predicted = measured.logs(&launch, Some(&host))?;
     let log = EventLog::read(&observed.log, LogOf::Tpm);
@@ -46,17 +45,6 @@ fn launch(folder: &Path, shape: Shape) -> Result<Launch> {
             problem,
             "add [[launch]] platform = \"tpm\" to its recipe, or leave --tpm out",
         )
-    })
-}
-
-/// What QEMU offered the firmware, and what that starts.
-fn machine(shape: Shape, host: &Host) -> Result<host::Host> {
-    let menu = host.files.get("BootMenu").and_then(|bytes| bytes.first_chunk());
-    Ok(host::Host {
-        memory: host.memory,
-        files: host.files.clone(),
-        boot_menu: u16::from_le_bytes(*menu.context("QEMU says nothing of a boot menu")?),
-        boot: shape.firmware_boots(),
     })
 }
 

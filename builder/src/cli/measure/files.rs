@@ -8,6 +8,7 @@ use measure::boot::Initrd;
 use measure::ovmf::Ovmf;
 use serde::Serialize;
 
+use super::machine::Machine;
 use super::print_json;
 use crate::cli::words;
 use crate::mend::{Exit, OrMend as _};
@@ -36,6 +37,8 @@ pub(super) struct Files {
     /// The disk, of which the start with the partition table is read.
     #[arg(long, value_name = "PATH", requires = "uki")]
     disk: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
     /// Prints a JSON object: the values, the events they are made of and what they vary with.
     #[arg(long)]
     pub(super) json: bool,
@@ -54,14 +57,16 @@ const LONGEST: u64 = 1 << 30;
 impl Files {
     /// Returns whether more than the firmware is given.
     pub(super) const fn start_something(&self) -> bool {
-        self.kernel.is_some() || self.uki.is_some()
+        self.kernel.is_some() || self.uki.is_some() || self.machine.is_declared()
     }
 
-    /// Returns the registers of a TD or a TPM that the files fill.
+    /// Returns the registers of a TD or a TPM that the files fill, and those that the machine does where it is declared.
     pub(super) fn registers(&self, image: &Ovmf<'_>, platform: &Platform) -> Result<Vec<Value>> {
         let measure = |started: Started<'_>| {
+            let host = self.machine.starting(matches!(started, Started::Disk { .. }))?;
             let problem = format!("cannot measure what {} starts", self.ovmf.display());
-            boot_registers(image, platform, &started, None).or_mend(Exit::Usage, problem, MEND)
+            let mend = if host.is_some() { MEND_WITH_HOST } else { MEND };
+            boot_registers(image, platform, &started, host.as_ref()).or_mend(Exit::Usage, problem, mend)
         };
         if let Some((uki, disk)) = self.uki.as_deref().zip(self.disk.as_deref()) {
             let uki = given::read(uki, LONGEST, "give a UKI")?;
@@ -113,3 +118,6 @@ pub(super) fn show(value: &Value) {
 }
 
 const MEND: &str = "use OVMF, a Linux kernel of 6.9 or newer, and a UKI with systemd-stub 256 to 260";
+
+const MEND_WITH_HOST: &str = "use OVMF, a Linux kernel of 6.9 or newer, and a UKI with systemd-stub 256 to 260
+declare a q35 machine, with the slot of each virtio-blk disk that it may start: --disk-slot N[.F]";

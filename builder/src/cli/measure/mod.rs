@@ -2,6 +2,7 @@
 
 mod files;
 mod id_block;
+mod machine;
 mod release;
 mod snp;
 mod tdx;

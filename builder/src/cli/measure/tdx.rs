@@ -12,7 +12,8 @@ use crate::world::given;
 
 /// Prints MRTD of an Intel TDX guest, and with what the firmware starts RTMR1 and RTMR2
 ///
-/// RTMR0 depends on the host's machine and is left out; RTMR3 is zero until userspace extends it.
+/// RTMR0 also depends on the machine (vCPUs, memory, devices, QEMU) and is printed where that is declared, by --host or
+/// --qemu; RTMR3 is zero until userspace extends it.
 #[derive(clap::Args)]
 pub(super) struct Tdx {
     /// In how many passes the VMM adds and measures pages: single in Linux 6.16 and QEMU 10.1 or newer, two in QEMU 8.2

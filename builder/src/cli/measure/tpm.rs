@@ -10,7 +10,8 @@ use crate::world::given;
 
 /// Prints what a TPM holds after a boot, a line for each register and bank.
 ///
-/// PCR 1 depends on the host's machine and is left out; PCR 11 is that before userspace extends it.
+/// PCR 1 also depends on the machine (vCPUs, memory, devices, QEMU) and is printed where that is declared, by --host or
+/// --qemu. PCR 11 is that before userspace extends it; PCR 7 that of firmware given with -bios.
 #[derive(clap::Args)]
 pub(super) struct Tpm {
     #[command(flatten)]

@@ -81,6 +81,21 @@ impl Host {
         Ok(Self { files, memory })
     }
 
+    /// Returns the machine as its firmware sees it, which starts `boot`.
+    ///
+    /// # Errors
+    /// The item `BootMenu` is missing.
+    pub fn booting(self, boot: measure::host::Boot) -> Result<measure::host::Host> {
+        let menu = self.files.get(BOOT_MENU).and_then(|bytes| bytes.first_chunk());
+        let menu = menu.context("QEMU says nothing of a boot menu")?;
+        Ok(measure::host::Host {
+            memory: self.memory,
+            boot_menu: u16::from_le_bytes(*menu),
+            files: self.files,
+            boot,
+        })
+    }
+
     /// Writes it down in a folder, below `host`, each file under its name.
     ///
     /// # Errors
