@@ -1,5 +1,6 @@
 //! `cargo ci bench`: whole-process time and peak memory, side by side with other tools.
 
+mod measure;
 mod mkosi;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::site::Site;
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     Build(Build),
+    Measure(measure::Measure),
 }
 
 /// `begat build` against plain mkosi of the same tool tree, which makes a disk of the same configuration.
@@ -38,6 +40,7 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::Build(build) => build.run(),
+            Self::Measure(measure) => measure.run(),
         }
     }
 }
@@ -113,7 +116,11 @@ fn print(ours: &[Sample], theirs: &[Sample]) {
 }
 
 fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
-    let mut figures: Vec<f64> = samples.iter().map(figure).collect();
+    middle(samples.iter().map(figure).collect())
+}
+
+/// The median of figures, of which there are some.
+fn middle(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     (figures[middle] + figures[(figures.len() - 1) / 2]) / 2.0

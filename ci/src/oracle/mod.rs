@@ -1,7 +1,7 @@
 //! Comparison with tools of others: `cargo ci oracle`.
 
 pub(crate) mod image;
-mod python;
+pub(crate) mod python;
 pub(crate) mod sbom;
 pub(crate) mod snp;
 

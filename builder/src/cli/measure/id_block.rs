@@ -66,7 +66,7 @@ impl IdBlock {
             return Ok(());
         }
         let problem = format!("an ID block is for one launch, and {launches} are asked for");
-        let mend = "run it once for each number of --vcpus, with files of its own";
+        let mend = "run it once for each launch, with files of its own";
         Err(Exit::Usage.because(problem, mend))
     }
 

@@ -1,7 +1,10 @@
 //! `begat measure snp`: the launch digest of an AMD SEV-SNP guest.
 
+use std::io::{self, Write as _};
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Error, Result};
 use measure::ovmf::Ovmf;
@@ -14,12 +17,14 @@ use super::print_json;
 use crate::mend::{Exit, OrMend as _};
 use crate::world::given;
 
-/// Prints the launch digest of an AMD SEV-SNP guest: one line for each number of vCPUs.
+/// Prints the launch digest of an AMD SEV-SNP guest: one line for each number of vCPUs
+///
+/// With several CPU models, each line ends with the number and the model.
 #[derive(clap::Args)]
 pub(super) struct Snp {
-    /// Number of vCPUs; several separated by commas.
-    #[arg(long, value_name = "N", required = true, value_delimiter = ',', value_parser = vcpus_of_number)]
-    vcpus: Vec<NonZeroU32>,
+    /// Number of vCPUs; several separated by commas, or from one to another as in 1-512.
+    #[arg(long, value_name = "N", required = true, value_delimiter = ',')]
+    vcpus: Vec<Vcpus>,
     #[command(flatten)]
     cpu: Cpu,
     /// What starts the guest.
@@ -40,7 +45,7 @@ pub(super) struct Snp {
     /// Command line of the kernel, exactly as the VMM is given it.
     #[arg(long, value_name = "CMDLINE", requires = "kernel", allow_hyphen_values = true)]
     append: Option<String>,
-    /// Prints a JSON object: the digests and everything they are made from.
+    /// Prints a JSON object: the digests and everything they are made from; with several CPU models, a list of them.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -50,9 +55,15 @@ pub(super) struct Snp {
 /// The CPU model, which only QEMU measures.
 #[derive(clap::Args)]
 struct Cpu {
-    /// CPU model by its name in QEMU, as in EPYC-v4.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["vcpu_sig", "vcpu_family"], value_parser = cpu_of_name)]
-    vcpu_type: Option<CpuSignature>,
+    /// CPU model by its name in QEMU, as in EPYC-v4; several separated by commas.
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["vcpu_sig", "vcpu_family"],
+        value_delimiter = ',',
+        value_parser = cpu_of_name
+    )]
+    vcpu_type: Vec<Model>,
     /// CPU model by its signature, as in 0x800f12.
     #[arg(long, value_name = "VALUE", conflicts_with = "vcpu_family", value_parser = cpu_of_signature)]
     vcpu_sig: Option<CpuSignature>,
@@ -65,6 +76,26 @@ struct Cpu {
     /// See --vcpu-family.
     #[arg(long, value_name = "STEPPING", requires = "vcpu_family")]
     vcpu_stepping: Option<u32>,
+}
+
+/// A CPU model by its name in QEMU.
+type Model = (&'static str, CpuSignature);
+
+/// Numbers of vCPUs, from one to another.
+#[derive(Clone)]
+struct Vcpus(RangeInclusive<u32>);
+
+impl FromStr for Vcpus {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.parse::<NonZeroU32>().map(NonZeroU32::get);
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (number(first), number(last)) {
+            (Ok(first), Ok(last)) if first <= last => Ok(Self(first..=last)),
+            _ => Err("expected a number of vCPUs, 1 or more, or two as in 1-512"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Serialize, clap::ValueEnum)]
@@ -80,51 +111,75 @@ enum VmmType {
 
 impl Snp {
     pub(super) fn run(self) -> Result<()> {
-        let vmm = self.vmm()?;
-        self.check_vcpus(vmm)?;
-        self.id_block.check(self.vcpus.len())?;
+        let vmms = self.vmms()?;
+        self.check_vcpus(vmms[0])?;
+        let numbers: Vec<u32> = self.vcpus.iter().flat_map(|vcpus| vcpus.0.clone()).collect();
+        self.id_block.check(vmms.len() * numbers.len())?;
         let image = given::firmware(&self.ovmf)?;
         let kernel = self.kernel_hashes()?;
-        let pre_vmsa = Ovmf::read(&image)
+        let measured = Ovmf::read(&image)
             .map_err(SnpError::from)
-            .and_then(|ovmf| snp::pre_vmsa(&ovmf, kernel.as_ref(), vmm, self.guest_features))
+            .and_then(|ovmf| measure(&ovmf, kernel.as_ref(), &vmms, self.guest_features))
             .map_err(|error| self.refuse(error))?;
-        let digests: Vec<Sha384> = self.vcpus.iter().map(|vcpus| pre_vmsa.for_vcpus(*vcpus)).collect();
-        let id_block = self.id_block.write(digests[0])?;
-        if self.json {
-            return print_json(&SnpMeasurement {
-                firmware: Sha256::of(&image),
-                kernel_hashes: kernel,
-                cmdline: kernel.map(|_| self.append.unwrap_or_default()),
-                vmm: self.vmm_type,
-                cpu: signature_of(vmm),
-                guest_features: self.guest_features,
-                pre_vmsa,
-                launches: self.vcpus.into_iter().zip(digests).map(SnpLaunch::from).collect(),
-                id_block,
-            });
+        let launches: Vec<_> = measured.iter().map(|pre_vmsa| launches(pre_vmsa, &numbers)).collect();
+        let id_block = self.id_block.write(launches[0][0].launch_digest)?;
+        if !self.json {
+            return self.print(&launches);
         }
-        digests.iter().for_each(|digest| println!("{digest}"));
-        Ok(())
+        let firmware = Sha256::of(&image);
+        let rows = vmms.into_iter().zip(measured).zip(launches);
+        let models = rows.map(|((vmm, pre_vmsa), launches)| SnpMeasurement {
+            firmware,
+            kernel_hashes: kernel,
+            cmdline: kernel.map(|_| self.append.as_deref().unwrap_or_default()),
+            vmm: self.vmm_type,
+            cpu: signature_of(vmm),
+            guest_features: self.guest_features,
+            pre_vmsa,
+            launches,
+            id_block: id_block.as_ref(),
+        });
+        match models.collect::<Vec<_>>().as_slice() {
+            [one] => print_json(one),
+            several => print_json(&several),
+        }
     }
 
-    fn vmm(&self) -> Result<Vmm> {
+    /// Prints plain digests; where the models are several, with what each is of.
+    fn print(&self, launches: &[Vec<SnpLaunch>]) -> Result<()> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let names = self.cpu.vcpu_type.iter().map(|(name, _)| Some(*name)).chain([None]);
+        let several = launches.len() > 1;
+        for (launches, name) in launches.iter().zip(names) {
+            for SnpLaunch { vcpus, launch_digest } in launches {
+                match name.filter(|_| several) {
+                    Some(name) => writeln!(out, "{launch_digest}  {vcpus} × {name}")?,
+                    None => writeln!(out, "{launch_digest}")?,
+                }
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Returns the VMM with each CPU model, at least once.
+    fn vmms(&self) -> Result<Vec<Vmm>> {
         match self.vmm_type {
-            VmmType::Qemu => Ok(Vmm::Qemu {
-                cpu: self.cpu.signature()?,
-            }),
-            VmmType::Ec2 => Ok(Vmm::Ec2),
-            VmmType::Gce => Ok(Vmm::Gce),
+            VmmType::Qemu => {
+                let cpus = self.cpu.signatures()?.into_iter();
+                Ok(cpus.map(|cpu| Vmm::Qemu { cpu }).collect())
+            }
+            VmmType::Ec2 => Ok(vec![Vmm::Ec2]),
+            VmmType::Gce => Ok(vec![Vmm::Gce]),
             VmmType::Svsm => Err(no_svsm()),
         }
     }
 
     fn check_vcpus(&self, vmm: Vmm) -> Result<()> {
         let most = vmm.max_vcpus();
-        match self.vcpus.iter().find(|vcpus| vcpus.get() > most) {
+        match self.vcpus.iter().map(|vcpus| vcpus.0.end()).find(|last| **last > most) {
             None => Ok(()),
-            Some(vcpus) => {
-                let problem = format!("{vmm} starts guests with {most} vCPUs at most, and {vcpus} are asked for");
+            Some(last) => {
+                let problem = format!("{vmm} starts guests with {most} vCPUs at most, and {last} are asked for");
                 Err(Exit::Usage.because(problem, format!("give a number from 1 to {most}")))
             }
         }
@@ -158,10 +213,11 @@ impl Snp {
 }
 
 impl Cpu {
-    fn signature(&self) -> Result<CpuSignature> {
+    fn signatures(&self) -> Result<Vec<CpuSignature>> {
         let fields = (self.vcpu_family, self.vcpu_model, self.vcpu_stepping);
         if let (Some(family), Some(model), Some(stepping)) = fields {
-            return CpuSignature::of(family, model, stepping).ok_or_else(|| {
+            let cpu = CpuSignature::of(family, model, stepping);
+            return cpu.map(|cpu| vec![cpu]).ok_or_else(|| {
                 let problem = format!("no CPU has family {family}, model {model} and stepping {stepping}");
                 Exit::Usage.because(
                     problem,
@@ -169,38 +225,58 @@ impl Cpu {
                 )
             });
         }
-        self.vcpu_type.or(self.vcpu_sig).ok_or_else(|| {
+        let named = self.vcpu_type.iter().map(|(_, signature)| *signature);
+        let cpus: Vec<_> = named.chain(self.vcpu_sig).collect();
+        if cpus.is_empty() {
             let mend = format!("add --vcpu-type NAME, with the model that -cpu names: {}", names());
-            Exit::Usage.because("QEMU measures the CPU model, which is not given", mend)
-        })
+            return Err(Exit::Usage.because("QEMU measures the CPU model, which is not given", mend));
+        }
+        Ok(cpus)
     }
 }
 
 /// What goes into a launch digest, and the digests.
 #[derive(Serialize)]
-struct SnpMeasurement {
+struct SnpMeasurement<'a> {
     firmware: Sha256,
     kernel_hashes: Option<KernelHashes>,
-    cmdline: Option<String>,
+    cmdline: Option<&'a str>,
     vmm: VmmType,
     cpu: Option<CpuSignature>,
     guest_features: GuestFeatures,
     pre_vmsa: PreVmsa,
     launches: Vec<SnpLaunch>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id_block: Option<Reported>,
+    id_block: Option<&'a Reported>,
 }
 
 #[derive(Serialize)]
 struct SnpLaunch {
-    vcpus: NonZeroU32,
+    vcpus: u32,
     launch_digest: Sha384,
 }
 
-impl From<(NonZeroU32, Sha384)> for SnpLaunch {
-    fn from((vcpus, launch_digest): (NonZeroU32, Sha384)) -> Self {
-        Self { vcpus, launch_digest }
-    }
+/// Measures the pages once, and the vCPUs of each of `vmms`, which differ in their CPU alone.
+fn measure(
+    image: &Ovmf<'_>,
+    kernel: Option<&KernelHashes>,
+    vmms: &[Vmm],
+    features: GuestFeatures,
+) -> Result<Vec<PreVmsa>, SnpError> {
+    let first = snp::pre_vmsa(image, kernel, vmms[0], features)?;
+    let measured = vmms.iter().map(|vmm| first.with_vcpus(image, *vmm, features));
+    measured.collect()
+}
+
+/// Returns the digests for these numbers of vCPUs, each of which is at least 1.
+fn launches(pre_vmsa: &PreVmsa, numbers: &[u32]) -> Vec<SnpLaunch> {
+    let most = numbers.iter().max().copied().unwrap_or_default();
+    let digests: Vec<Sha384> = pre_vmsa.digests().take(most as usize).collect();
+    let launch = |vcpus: &u32| SnpLaunch {
+        vcpus: *vcpus,
+        launch_digest: digests[*vcpus as usize - 1],
+    };
+    numbers.iter().map(launch).collect()
 }
 
 /// Returns why there is no digest with an SVSM.
@@ -218,10 +294,9 @@ fn signature_of(vmm: Vmm) -> Option<CpuSignature> {
     }
 }
 
-fn cpu_of_name(name: &str) -> Result<CpuSignature, String> {
-    let cpu = CpuSignature::named().find(|(known, _)| *known == name);
-    cpu.map(|(_, signature)| signature)
-        .ok_or_else(|| format!("expected one of {}", names()))
+fn cpu_of_name(name: &str) -> Result<Model, String> {
+    let model = CpuSignature::named().find(|(known, _)| *known == name);
+    model.ok_or_else(|| format!("expected one of {}", names()))
 }
 
 fn names() -> String {
@@ -229,10 +304,6 @@ fn names() -> String {
         .map(|(name, _)| name)
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-fn vcpus_of_number(text: &str) -> Result<NonZeroU32, &'static str> {
-    text.parse().map_err(|_| "expected a number of vCPUs, 1 or more")
 }
 
 /// Reads a number in hex after `0x`, or in decimal.
@@ -278,7 +349,7 @@ mod tests {
             ),
             (
                 "--vmm-type=GCE",
-                "1,225",
+                "1,2-225",
                 "GCE starts guests with 224 vCPUs at most, and 225 are asked for",
             ),
             (
@@ -315,6 +386,9 @@ mod tests {
             &["--initrd=x"][..],
             &["--append=x"],
             &["--vcpus=0"],
+            &["--vcpus=2-1"],
+            &["--vcpus=0-1"],
+            &["--vcpus=1-"],
             &["--vcpu-family=23"],
             &["--vcpu-sig=1", "--vcpu-type=EPYC"],
         ] {
