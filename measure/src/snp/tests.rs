@@ -32,6 +32,30 @@ fn digests_are_those_of_sev_snp_measure() {
 }
 
 #[test]
+fn other_vcpus_need_no_other_pages() {
+    let image = Image::default().bytes();
+    let image = Ovmf::read(&image).unwrap();
+    let measure = |vmm, features| pre_vmsa(&image, Some(&kernel()), vmm, features).unwrap();
+    let first = measure(QEMU, GuestFeatures::SNP_ACTIVE);
+    let (cpu, features) = (CpuSignature::new(0xb0_0f00), GuestFeatures::new(0x21));
+    let other = first.with_vcpus(&image, Vmm::Qemu { cpu }, features).unwrap();
+    assert_eq!(other, measure(Vmm::Qemu { cpu }, features));
+    assert!(other.bsp != first.bsp && other.ap != first.ap);
+}
+
+#[test]
+fn each_number_of_vcpus_continues_the_one_before() {
+    let image = Image::default().bytes();
+    let pre_vmsa = pre_vmsa(&Ovmf::read(&image).unwrap(), None, QEMU, GuestFeatures::SNP_ACTIVE).unwrap();
+    let numbers = (1..=20).map(|vcpus| NonZeroU32::new(vcpus).unwrap());
+    assert!(
+        numbers
+            .map(|vcpus| pre_vmsa.for_vcpus(vcpus))
+            .eq(pre_vmsa.digests().take(20))
+    );
+}
+
+#[test]
 fn ec2_adds_the_cpuid_page_last() {
     let image = Image::default().bytes();
     let steps = launch_steps(&Ovmf::read(&image).unwrap(), None, Vmm::Ec2).unwrap();

@@ -365,6 +365,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_vcpus_may_be_many() {
+        let numbers = |text: &str| {
+            text.parse()
+                .map(|super::Vcpus(numbers)| (*numbers.start(), *numbers.end()))
+        };
+        assert_eq!((numbers("64"), numbers("1-512")), (Ok((64, 64)), Ok((1, 512))));
+        assert!(numbers("1-512-").is_err() && numbers("-1").is_err() && numbers("").is_err());
+    }
+
+    #[test]
     fn an_svsm_is_known_and_unsupported() {
         for arguments in [
             &["snp", "--vmm-type=svsm", "--vcpus=1", "--ovmf=/nowhere"][..],
