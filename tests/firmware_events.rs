@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lzma_rust2::XzReader;
 use measure::Sha256;
-use measure::boot::InitrdArgument;
+use measure::boot::{BootEvents, InitrdArgument};
 use measure::event_log::{Digests, Event, EventLog, EventType, Register, Subject};
 use measure::host::{Boot, Host, VirtioBlk};
 use measure::ovmf::{Firmware, Ovmf, SecureBoot};
@@ -259,6 +259,17 @@ fn rtmr0_has_the_events_of_dstack() {
     let firmware = Firmware::read(&image).unwrap();
     let host = host(&vectors.join("tdx/local/A"));
     let log = rtmr0(&image, &firmware, Some(&host)).unwrap();
+    let whole = measure::tdx::log(
+        &image,
+        &firmware,
+        Some(&host),
+        BootEvents::default(),
+        SeparatorRegister::Rtmr1,
+    );
+    let sha384 = |log: &EventLog| log.events.iter().map(|event| event.digests.sha384).collect::<Vec<_>>();
+    let (whole, own) = (whole.unwrap(), sha384(&log));
+    assert_eq!(sha384(&whole)[..own.len()], own);
+    assert!(whole.events.iter().all(|event| event.digests.sha256.is_none()));
     let found: Vec<(Subject, String)> = log
         .events
         .iter()

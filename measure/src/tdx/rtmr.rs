@@ -50,8 +50,8 @@ pub fn rtmr_log(log: &EventLog, separator: SeparatorRegister) -> EventLog {
     kept.filter_map(|(event, _)| in_td(event)).collect()
 }
 
-/// Returns the log of a TD: RTMR0 as its firmware and a host fill it, then `boot` in RTMR1 and RTMR2. Without a host
-/// nothing is known of the value of RTMR0, and the log has no events of it.
+/// Returns the log of a TD, with SHA-384 only: RTMR0 as its firmware and a host fill it, then `boot` in RTMR1 and RTMR2.
+/// Without a host nothing is known of the value of RTMR0, and the log has no events of it.
 ///
 /// # Errors
 ///
@@ -68,6 +68,7 @@ pub fn log(
     let boot = rtmr_log(&boot.log([], []), separator).events.into_iter();
     // the separator of older firmware is in the log of RTMR0 already
     Ok(own
+        .filter_map(|event| in_td(&event))
         .chain(boot.filter(|event| event.register != Register::Rtmr(0)))
         .collect())
 }

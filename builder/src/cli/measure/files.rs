@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use measure::Sha256;
 use measure::boot::Initrd;
+use measure::event_log::Register;
 use measure::ovmf::Ovmf;
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::machine::Machine;
 use super::print_json;
 use crate::cli::words;
 use crate::mend::{Exit, OrMend as _};
-use crate::model::measurements::{Platform, Value};
+use crate::model::measurements::{Platform, Quantity, Value};
 use crate::stage::measure::{Started, boot_registers, partition_table};
 use crate::world::given;
 
@@ -66,7 +67,12 @@ impl Files {
             let host = self.machine.starting(matches!(started, Started::Disk { .. }))?;
             let problem = format!("cannot measure what {} starts", self.ovmf.display());
             let mend = if host.is_some() { MEND_WITH_HOST } else { MEND };
-            boot_registers(image, platform, &started, host.as_ref()).or_mend(Exit::Usage, problem, mend)
+            let values =
+                boot_registers(image, platform, &started, host.as_ref()).or_mend(Exit::Usage, problem, mend)?;
+            if host.is_some() {
+                expect_the_machines(platform, &values)?;
+            }
+            Ok(values)
         };
         if let Some((uki, disk)) = self.uki.as_deref().zip(self.disk.as_deref()) {
             let uki = given::read(uki, LONGEST, "give a UKI")?;
@@ -99,6 +105,25 @@ impl Files {
     }
 }
 
+/// Expects the register that is asked for with a machine: who asks for it shall not miss that it is not there.
+fn expect_the_machines(platform: &Platform, values: &[Value]) -> Result<()> {
+    let register = match platform {
+        Platform::Tdx => Register::Rtmr(0),
+        _ => Register::Pcr(1),
+    };
+    let quantity = Quantity::Register(register);
+    if values.iter().any(|value| value.quantity == quantity) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{register} is not known: the firmware has keys for Secure Boot, and measures which one vouches for what it starts"
+    );
+    Err(Exit::Usage.because(
+        problem,
+        "use firmware without enrolled keys, or leave the machine out: the other registers are known",
+    ))
+}
+
 /// Prints a value as checksum programs do, a line for each bank: the digest, then what it is of.
 pub(super) fn show(value: &Value) {
     let case = value
@@ -121,3 +146,25 @@ const MEND: &str = "use OVMF, a Linux kernel of 6.9 or newer, and a UKI with sys
 
 const MEND_WITH_HOST: &str = "use OVMF, a Linux kernel of 6.9 or newer, and a UKI with systemd-stub 256 to 260
 declare a q35 machine, with the slot of each virtio-blk disk that it may start: --disk-slot N[.F]";
+
+#[cfg(test)]
+mod tests {
+    use measure::event_log::EventLog;
+
+    use super::*;
+    use crate::mend::exit_code;
+
+    #[test]
+    fn the_register_of_a_declared_machine_is_there_or_an_error() {
+        let value = |register| Value::of_register(register, EventLog::default());
+        let values = [
+            value(Register::Pcr(0)),
+            value(Register::Pcr(1)),
+            value(Register::Rtmr(1)),
+        ];
+        assert!(expect_the_machines(&Platform::Tpm, &values).is_ok());
+        let error = expect_the_machines(&Platform::Tdx, &values).unwrap_err();
+        assert_eq!(exit_code(&error), Exit::Usage);
+        assert!(error.to_string().starts_with("RTMR0 is not known"), "{error}");
+    }
+}
