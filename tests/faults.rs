@@ -34,6 +34,7 @@ epoch = "2026-01-01T00:00:00Z"
 firmware = ["../firmware"]
 kernel = "../kernel"
 tools = "trixie"
+command-line = ["console=ttyS0"]
 [suites.trixie]
 archive = "test"
 keyring = "test.asc"
@@ -43,7 +44,7 @@ packages = ["guest"]
 [initrd]
 suite = "trixie"
 packages = ["kmod"]
-modules = []
+modules = ["virtio_blk"]
 "#;
 
 /// How far a build gets with tools that are empty.

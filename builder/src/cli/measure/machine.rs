@@ -28,7 +28,7 @@ pub(super) struct Machine {
     disk_slot: Vec<Slot>,
     /// Arguments of the machine as QEMU is given them, with the accelerator that it runs with (-accel), without -daemonize
     /// and with nothing on standard input and output.
-    #[arg(last = true, requires = "qemu", value_name = "QEMU-ARGUMENTS")]
+    #[arg(last = true, requires = "qemu", conflicts_with = "host", value_name = "QEMU-ARGUMENTS")]
     qemu_arguments: Vec<String>,
 }
 
