@@ -27,10 +27,16 @@ pub(super) struct Files {
     #[arg(long, value_name = "PATH", conflicts_with = "uki")]
     kernel: Option<PathBuf>,
     /// Initrd of the kernel.
-    #[arg(long, value_name = "PATH", requires = "kernel")]
+    #[arg(long, value_name = "PATH", requires = "kernel", conflicts_with = "uki")]
     initrd: Option<PathBuf>,
     /// Command line of the kernel, exactly as the VMM is given it.
-    #[arg(long, value_name = "CMDLINE", requires = "kernel", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "CMDLINE",
+        requires = "kernel",
+        conflicts_with = "uki",
+        allow_hyphen_values = true
+    )]
     append: Option<String>,
     /// UKI that the firmware finds on the disk.
     #[arg(long, value_name = "PATH", requires = "disk")]

@@ -28,7 +28,12 @@ pub(super) struct Machine {
     disk_slot: Vec<Slot>,
     /// Arguments of the machine as QEMU is given them, with the accelerator that it runs with (-accel), without -daemonize
     /// and with nothing on standard input and output.
-    #[arg(last = true, requires = "qemu", conflicts_with = "host", value_name = "QEMU-ARGUMENTS")]
+    #[arg(
+        last = true,
+        requires = "qemu",
+        conflicts_with = "host",
+        value_name = "QEMU-ARGUMENTS"
+    )]
     qemu_arguments: Vec<String>,
 }
 
@@ -156,6 +161,8 @@ mod tests {
             &["--host=h", "--qemu=q", "--", "-m", "2G"],
             &["--host=h", "--", "-m", "2G"],
             &["--host=h", "--disk-slot=32"],
+            &["--append=a"],
+            &["--initrd=i"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
