@@ -90,11 +90,15 @@ impl KernelImage {
     }
 }
 
+/// From here on, q35 has 2 GiB below 4 GiB whatever the size of its memory: more changes nothing. In bytes.
+const LOW_MEMORY: u64 = 0xb000_0000;
+
 impl fmt::Display for KernelImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AsIs => f.pad("kernel as it is"),
-            Self::PatchedByQemu { memory } => write!(f, "kernel patched by QEMU for {memory} bytes of memory"),
+            Self::PatchedByQemu { memory: LOW_MEMORY.. } => f.pad("kernel patched by QEMU, 2816 MiB of memory or more"),
+            Self::PatchedByQemu { memory } => write!(f, "kernel patched by QEMU, {} MiB of memory", memory >> 20),
         }
     }
 }
