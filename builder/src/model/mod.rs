@@ -1,6 +1,7 @@
 //! Values, their text form and their laws. Nothing here touches a file, a clock or the network.
 
 pub mod artifacts;
+pub mod contents;
 pub mod lock;
 pub mod measurements;
 pub mod recipe;

@@ -1,0 +1,109 @@
+//! `files.jsonl`: every path of the guest's images, what it is and where it comes from, one a line.
+//!
+//! It is read back from the bytes of the finished images: what is not in here is not in the guest.
+
+use std::collections::BTreeMap;
+
+use measure::Sha256;
+use serde::{Deserialize, Serialize};
+
+/// A path of an image, with all that the image says about it, and where it comes from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Content {
+    #[serde(flatten)]
+    pub node: Node,
+    pub origin: Origin,
+}
+
+/// A path of an image, with all that the image says about it; times are all the epoch's and left out.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Node {
+    pub image: Image,
+    /// Absolute; bytes that are no UTF-8 are as `\xHH`, a backslash is `\\`.
+    pub path: String,
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Permissions with set-user-id, set-group-id and sticky bit: 12 bits.
+    #[serde(with = "octal")]
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    /// Extended attributes, values in base64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub xattrs: BTreeMap<String, String>,
+}
+
+/// An image that holds files: the file of the release that it is.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Image(pub String);
+
+/// What is at a path.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Kind {
+    File {
+        /// In bytes.
+        size: u64,
+        sha256: Sha256,
+        /// The first path, in the order of the list, of the same file: a hard link.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        same_as: Option<String>,
+    },
+    Directory,
+    Symlink {
+        /// As it is stored, escaped as a path is.
+        target: String,
+    },
+    CharacterDevice {
+        major: u32,
+        minor: u32,
+    },
+    BlockDevice {
+        major: u32,
+        minor: u32,
+    },
+    Fifo,
+    Socket,
+}
+
+/// Where a path of the guest comes from.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(tag = "from", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Origin {
+    /// A member of a locked package, the same in type, content and target.
+    Package {
+        name: String,
+        /// Of the `.deb`.
+        sha256: Sha256,
+    },
+    /// A file of the recipe, the same in content.
+    Recipe {
+        /// Path below the recipe's folder.
+        path: String,
+    },
+    /// A payload that the recipe names, the same in content.
+    Payload { name: String },
+    /// Made while the image was built, by what the class says and from what is in the image.
+    Generated { class: String },
+    /// Nobody knows: the recipe says that it may be there.
+    Allowed,
+    /// Nobody knows.
+    Unexplained,
+}
+
+/// Permissions as people write them: four octal digits.
+mod octal {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(mode: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{mode:04o}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mode = u16::from_str_radix(&text, 8).ok();
+        let mode = mode.filter(|mode| *mode < 1 << 12 && format!("{mode:04o}") == text);
+        mode.ok_or_else(|| D::Error::custom(format!("permissions are four octal digits, found {text:?}")))
+    }
+}
