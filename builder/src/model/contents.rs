@@ -67,6 +67,23 @@ pub enum Kind {
     Socket,
 }
 
+impl Kind {
+    /// Returns whether both are the same thing with the same bytes, whatever other paths they have.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::File { size, sha256, .. },
+                Self::File {
+                    size: other_size,
+                    sha256: other,
+                    ..
+                },
+            ) => (size, sha256) == (other_size, other),
+            _ => self == other,
+        }
+    }
+}
+
 /// Where a path of the guest comes from.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(tag = "from", rename_all = "kebab-case", deny_unknown_fields)]
@@ -90,6 +107,19 @@ pub enum Origin {
     Allowed,
     /// Nobody knows.
     Unexplained,
+}
+
+/// Returns the bytes of a path as text: those that are no UTF-8 as `\\xHH`, a backslash as `\\\\`.
+pub fn escaped(path: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in path.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', "\\\\"));
+        chunk
+            .invalid()
+            .iter()
+            .for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
 }
 
 /// Permissions as people write them: four octal digits.
