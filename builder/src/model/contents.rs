@@ -3,6 +3,7 @@
 //! It is read back from the bytes of the finished images: what is not in here is not in the guest.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use measure::Sha256;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,19 @@ pub enum Origin {
     Allowed,
     /// Nobody knows.
     Unexplained,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Package { name, .. } => write!(f, "the package {name}"),
+            Self::Recipe { path } => write!(f, "{path} of the recipe"),
+            Self::Payload { name } => write!(f, "the payload {name}"),
+            Self::Generated { class } => f.write_str(class),
+            Self::Allowed => f.write_str("somewhere that the recipe allows"),
+            Self::Unexplained => f.write_str("nobody knows where"),
+        }
+    }
 }
 
 /// Returns the bytes of a path as text: those that are no UTF-8 as `\\xHH`, a backslash as `\\\\`.

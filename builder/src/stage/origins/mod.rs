@@ -29,6 +29,9 @@ const SET_ID: u16 = 0o6000;
 const PRIVILEGE: u16 = SET_ID | 0o022;
 const EXECUTABLE: u16 = 0o111;
 
+/// Where maintainer scripts put copies of what their packages have.
+const COPIED: [&str; 3] = ["/etc/", "/root/", "/var/www/"];
+
 /// How many unexplained paths a message names.
 const NAMED: usize = 20;
 
@@ -55,6 +58,8 @@ pub fn packages(lock: &Lock, store: &Store) -> Result<Packages> {
 /// Explains what is in an image of the guest.
 pub struct Origins<'a> {
     at: BTreeMap<&'a str, Vec<(&'a Package, &'a Member)>>,
+    /// The first path of each content.
+    contents: BTreeMap<Sha256, (&'a str, &'a str)>,
     /// What dpkg keeps about packages.
     control: BTreeMap<String, (&'a Package, Sha256)>,
     /// What dpkg makes for each package.
@@ -75,6 +80,7 @@ impl<'a> Origins<'a> {
         };
         let mut origins = Self {
             at: BTreeMap::new(),
+            contents: BTreeMap::new(),
             control: BTreeMap::new(),
             lists: BTreeSet::new(),
             recipe: BTreeMap::new(),
@@ -94,6 +100,9 @@ impl<'a> Origins<'a> {
 
     fn add(&mut self, package: &'a Package, members: &'a Members) {
         for (path, member) in &members.data {
+            if let Kind::File { sha256, .. } = member.kind {
+                self.contents.entry(sha256).or_insert((&package.name, path));
+            }
             self.at.entry(path).or_default().push((package, member));
         }
         let (name, architecture) = (&package.name, &package.architecture);
@@ -153,21 +162,27 @@ impl<'a> Origins<'a> {
         )
     }
 
-    /// The first package, in the lock's order, that has the same thing here or keeps it in dpkg's database.
+    /// The first package, in the lock's order, that has the same thing here, or keeps it in dpkg's database, or has it at
+    /// the path that it was diverted from.
     fn package(&self, node: &Node) -> Option<Origin> {
-        let mut members = self.at.get(node.path.as_str()).into_iter().flatten();
-        let member = members.find(|(_, member)| member.kind.is_same(&node.kind) && !gains(node, member));
         let control = self
             .control
             .get(&node.path)
             .filter(|(_, wanted)| is_plain(node, *wanted));
-        let package = member
-            .map(|(package, _)| package)
-            .or(control.map(|(package, _)| package))?;
+        let member = self.member(&node.path, node).or(control.map(|(package, _)| *package));
+        let diverted = || self.member(node.path.rsplit_once('.')?.0, node);
+        let package = member.or_else(diverted)?;
         Some(Origin::Package {
             name: package.name.clone(),
             sha256: package.sha256,
         })
+    }
+
+    fn member(&self, path: &str, node: &Node) -> Option<&'a Package> {
+        let mut members = self.at.get(path).into_iter().flatten();
+        let same = |member: &Member| member.kind.is_same(&node.kind);
+        let member = members.find(|(_, member)| same(member) && (!gains(node, member) || classes::is_privileged(node)));
+        member.map(|(package, _)| *package)
     }
 
     fn own(&self, node: &Node) -> Option<Origin> {
@@ -179,10 +194,21 @@ impl<'a> Origins<'a> {
     }
 
     fn generated(&self, node: &Node, paths: &BTreeSet<String>) -> Option<Origin> {
-        let list = self.lists.contains(&node.path).then_some("dpkg: database");
-        let class = list.or_else(|| classes::class(node, paths))?;
+        let list = self.lists.contains(&node.path).then(|| "dpkg".into());
+        let class = list.or_else(|| classes::class(node, paths).map(String::from));
+        let class = class.or_else(|| self.copy(node))?;
         let executable = matches!(node.kind, Kind::File { .. }) && node.mode & EXECUTABLE != 0;
-        (!executable && is_unprivileged(node)).then(|| Origin::Generated { class: class.into() })
+        (!executable && is_unprivileged(node)).then_some(Origin::Generated { class })
+    }
+
+    /// Maintainer scripts copy examples out of their packages to where administrators change them.
+    fn copy(&self, node: &Node) -> Option<String> {
+        let Kind::File { sha256, size: 1.., .. } = &node.kind else {
+            return None;
+        };
+        let changed = COPIED.iter().any(|folder| node.path.starts_with(folder));
+        let (package, path) = self.contents.get(sha256).filter(|_| changed)?;
+        Some(format!("copy of {path} of the package {package}"))
     }
 
     /// What is wrong with an unexplained path.
@@ -214,10 +240,14 @@ fn pattern(text: &str) -> Result<Pattern> {
 
 /// Whether somebody may do more with the node than with what the package has.
 fn gains(node: &Node, member: &Member) -> bool {
-    let set_id = node.mode & SET_ID != 0 && !matches!(node.kind, Kind::Directory);
     let elsewhere = (node.uid, node.gid) != (member.uid, member.gid);
-    let more = node.mode & !member.mode & PRIVILEGE != 0 && !matches!(node.kind, Kind::Symlink { .. });
-    more || set_id && elsewhere || !node.xattrs.is_empty()
+    let set_id = node.mode & SET_ID != 0 && elsewhere;
+    let more = match node.kind {
+        Kind::Directory => is_open(node),
+        Kind::Symlink { .. } => false,
+        _ => set_id || node.mode & !member.mode & PRIVILEGE != 0,
+    };
+    more || !node.xattrs.is_empty()
 }
 
 /// Whether nobody gets anything from the node that its user does not have.
@@ -231,25 +261,45 @@ fn is_plain(node: &Node, wanted: Sha256) -> bool {
     matches!(&node.kind, Kind::File { sha256, .. } if *sha256 == wanted) && is_unprivileged(node)
 }
 
-/// A folder that something explained is in is there for it.
+/// Folders are there for what is in them: one that holds nothing but what is not explained is no better than that.
 fn explain_folders(contents: &mut [Content]) {
-    let counts = |content: &&Content| {
-        let folder = content.node.kind == Kind::Directory;
-        !folder && !matches!(content.origin, Origin::Allowed | Origin::Unexplained)
+    let mut inside = BTreeMap::<String, &Origin>::new();
+    let things = contents.iter().filter(|content| content.node.kind != Kind::Directory);
+    let best = |origin: &Origin| match origin {
+        Origin::Unexplained => 0,
+        Origin::Allowed => 1,
+        _ => 2,
     };
-    let explained = contents.iter().filter(counts).map(|content| content.node.path.as_str());
-    let parents = explained.flat_map(|path| path.match_indices('/').map(|(end, _)| &path[..end.max(1)]));
-    let parents: BTreeSet<String> = parents.map(String::from).collect();
-    for content in contents {
-        if content.origin == Origin::Unexplained
-            && content.node.kind == Kind::Directory
-            && parents.contains(&content.node.path)
-        {
-            content.origin = Origin::Generated {
-                class: "folder of what is in it".into(),
-            };
+    for content in things {
+        let path = &content.node.path;
+        for (end, _) in path.match_indices('/') {
+            let origin = inside.entry(path[..end.max(1)].into()).or_insert(&content.origin);
+            if best(&content.origin) > best(origin) {
+                *origin = &content.origin;
+            }
         }
     }
+    let made = Origin::Generated {
+        class: "folder of what is in it".into(),
+    };
+    let origin = |path: &str| match inside.get(path) {
+        Some(origin @ (Origin::Unexplained | Origin::Allowed)) => (*origin).clone(),
+        _ => made.clone(),
+    };
+    let folders = contents.iter().enumerate().filter(|(_, content)| {
+        content.origin == Origin::Unexplained && content.node.kind == Kind::Directory && !is_open(&content.node)
+    });
+    let explained: Vec<_> = folders
+        .map(|(index, content)| (index, origin(&content.node.path)))
+        .collect();
+    for (index, origin) in explained {
+        contents[index].origin = origin;
+    }
+}
+
+/// Whether everybody may put things into a folder, and take away those of others.
+fn is_open(folder: &Node) -> bool {
+    folder.mode & 0o1002 == 0o002
 }
 
 #[cfg(test)]

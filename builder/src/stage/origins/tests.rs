@@ -142,14 +142,14 @@ fn each_path_has_its_origin() {
             file("/var/lib/dpkg/info/hello:amd64.postinst", "#!/bin/sh", 0o755),
             "hello",
         ),
-        (file("/var/lib/dpkg/info/hello.list", "/.", 0o644), "dpkg: database"),
+        (file("/var/lib/dpkg/info/hello.list", "/.", 0o644), "dpkg"),
         (file("/etc/hello.conf", "conf", 0o644), "mkosi.extra/etc/hello.conf"),
-        (file("/etc/passwd", "root", 0o644), "accounts: adduser, sysusers"),
-        (link("/etc/mtab", "../proc/self/mounts"), "systemd-tmpfiles"),
         (
-            file("/usr/lib/modules/6.12/modules.dep", "", 0o644),
-            "depmod: index of kernel modules",
+            file("/etc/passwd", "root", 0o644),
+            "adduser, base-passwd, systemd-sysusers",
         ),
+        (link("/etc/mtab", "../proc/self/mounts"), "systemd-tmpfiles"),
+        (file("/usr/lib/modules/6.12/modules.dep", "", 0o644), "depmod"),
     ];
     let world = World::new();
     for (node, expected) in table {
@@ -172,7 +172,7 @@ fn attack_a_planted_file_is_unexplained_wherever_it_hides() {
         ),
         link("/usr/bin/sh", "/etc/alternatives/evil"),
         link("/etc/alternatives/sh", "/home/evil"),
-        node("/usr/lib/evil", Kind::Directory, 0o755),
+        node("/usr/lib/evil", Kind::Directory, 0o777),
         node("/usr/lib/fifo", Kind::Fifo, 0o644),
         node("/etc/passwd", Kind::Fifo, 0o644),
     ];
@@ -237,7 +237,7 @@ fn a_link_is_explained_by_where_it_leads() {
         "/usr/lib/systemd/system/hi.service",
     );
     let there = file("/usr/lib/systemd/system/hi.service", "", 0o644);
-    assert_eq!(name(&world.origin(&[there, unit])), "systemctl: units that are started");
+    assert_eq!(name(&world.origin(&[there, unit])), "systemctl preset");
     let alternatives = [
         link("/etc/alternatives/hey", "/usr/bin/hello"),
         link("/usr/bin/hey", "/etc/alternatives/hey"),
@@ -260,11 +260,33 @@ fn a_folder_is_explained_by_what_is_in_it_and_not_by_what_is_allowed() {
         .into_iter()
         .map(|content| content.origin)
         .collect();
-    assert_eq!(origins, [Origin::Unexplained, Origin::Allowed]);
+    assert_eq!(origins, [Origin::Allowed, Origin::Allowed]);
     world.recipe.root.allow_unowned = vec!["/etc/ss[".into()];
     assert!(Origins::of(Tree::Root, &world.recipe, &world.lock, &world.packages).is_err());
     let inside = file("/usr/share/doc/hello/copyright", "mine", 0o644);
     let folder = node("/usr/share/doc", Kind::Directory, 0o755);
     let contents = World::new().explain(&[folder, inside]);
     assert_eq!(name(&contents[0].origin), "folder of what is in it");
+}
+
+#[test]
+fn scripts_copy_examples_and_divert_programs() {
+    let world = World::new();
+    let table = [
+        (
+            file("/etc/hello/licence", "mine", 0o644),
+            "copy of /usr/share/doc/hello/copyright of the package hello",
+        ),
+        (file("/usr/bin/hello.distrib", "hello", 0o755), "hello"),
+        (file("/usr/lib/licence", "mine", 0o644), "unexplained"),
+        (file("/etc/hello/licence", "mine", 0o755), "unexplained"),
+        (file("/usr/bin/hello.distrib", "hello", 0o4755), "unexplained"),
+        (
+            file("/usr/lib/python3/__pycache__/evil.cpython-313.pyc", "evil", 0o644),
+            "unexplained",
+        ),
+    ];
+    for (node, expected) in table {
+        assert_eq!(name(&world.origin(std::slice::from_ref(&node))), expected, "{node:?}");
+    }
 }
