@@ -9,7 +9,7 @@ use measure::Sha256;
 use tar::{Entry, EntryType};
 
 use super::deb::{self, Part};
-use crate::model::contents::{Kind, escaped};
+use crate::model::contents::{Kind, escape};
 
 /// What a copyright file may have at most, in bytes; that of a browser has some 600 KiB.
 const COPYRIGHT_LIMIT: u64 = 16 << 20;
@@ -81,7 +81,7 @@ impl Members {
         let kind = match entry.header().entry_type() {
             EntryType::Directory => Kind::Directory,
             EntryType::Symlink => Kind::Symlink {
-                target: escaped(&target),
+                target: escape(&target),
             },
             EntryType::Link => return self.add_link(path, &target),
             EntryType::Regular | EntryType::Continuous => {
@@ -146,7 +146,7 @@ fn stamp(entry: &mut impl Read, mut kept: Option<&mut Vec<u8>>) -> Result<(u64, 
 
 /// The absolute path of a member `./NAME`, below the merged /usr.
 fn path(name: &[u8]) -> String {
-    let name = escaped(name);
+    let name = escape(name);
     let parts = || name.split('/').filter(|part| !matches!(*part, "" | "."));
     let path = parts().fold(String::new(), |path, part| path + "/" + part);
     match parts().next() {

@@ -123,15 +123,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Returns the bytes of a path as text: those that are no UTF-8 as `\\xHH`, a backslash as `\\\\`.
-pub fn escaped(path: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in path.utf8_chunks() {
+/// Returns the text of a path or of a target: bytes that are no UTF-8 are as `\xHH`, a backslash is `\\`.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', "\\\\"));
-        chunk
-            .invalid()
-            .iter()
-            .for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
     }
     text
 }
@@ -149,5 +148,23 @@ mod octal {
         let mode = u16::from_str_radix(&text, 8).ok();
         let mode = mode.filter(|mode| *mode < 1 << 12 && format!("{mode:04o}") == text);
         mode.ok_or_else(|| D::Error::custom(format!("permissions are four octal digits, found {text:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_utf_8_has_one_text() {
+        for (bytes, text) in [
+            (&b"/usr/bin/["[..], "/usr/bin/["),
+            ("/größe\n".as_bytes(), "/größe\n"),
+            (br"/a\x41", r"/a\\x41"),
+            (b"/a\xff\xc3", r"/a\xff\xc3"),
+            (b"\xe2\x82/\xac", r"\xe2\x82/\xac"),
+        ] {
+            assert_eq!(escape(bytes), text);
+        }
     }
 }

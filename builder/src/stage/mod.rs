@@ -4,6 +4,7 @@ pub mod assemble;
 pub mod base;
 pub mod boot;
 pub mod build;
+pub mod contents;
 pub mod doctor;
 pub mod explain;
 pub mod fetch;

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use measure::event_log::Digests;
+use measure::{ReadAt, Unreadable};
 use rustix::fs::OFlags;
 use sha2::Digest as _;
 
@@ -85,6 +86,37 @@ pub fn open(path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::other("it is not a regular file"))
+}
+
+/// A file that is read from any offset, by several threads at once.
+pub struct Opened {
+    file: File,
+    size: u64,
+}
+
+/// Opens a file as [`open`] does, to read from any offset.
+///
+/// # Errors
+/// A file that cannot be opened, or that is none.
+pub fn open_at(path: &Path) -> io::Result<Opened> {
+    let file = open(path)?;
+    let size = file.metadata()?.len();
+    Ok(Opened { file, size })
+}
+
+impl ReadAt for Opened {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(|error| Unreadable {
+            offset,
+            length: buffer.len() as u64,
+            why: error.to_string(),
+        })
+    }
 }
 
 /// Returns the size and the digest of what can be read from `file`.

@@ -1,0 +1,216 @@
+//! Images in, their paths out: read back from the bytes of a finished release.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use data_encoding::BASE64;
+use measure::Sha256;
+use measure::cpio::{self, Archives, CpioError, Entry, Stream};
+use measure::erofs::{self, Erofs, ErofsError};
+use ruzstd::decoding::StreamingDecoder;
+use sha2::Digest as _;
+
+use crate::mend::{Exit, OrMend as _};
+use crate::model::artifacts::file;
+use crate::model::contents::{Image, Kind, Node, escape};
+use crate::world::files::{self, Opened};
+
+/// What an initrd may unpack to, in bytes: some fifty times what one has.
+const INITRD_LIMIT: u64 = 4 << 30;
+
+const MEND: &str = "do not use the release: build it anew";
+
+/// Returns every path of the root image and of the initrd of a release, sorted by image and path.
+///
+/// # Errors
+/// Files that cannot be read, and images that are damaged.
+pub fn read(release: &Path) -> Result<Vec<Node>> {
+    let (root, initrd) = thread::scope(|threads| {
+        let initrd = threads.spawn(|| of_initrd(&release.join(file::INITRD)));
+        let root = of_root(&release.join(file::ROOT));
+        let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (root, initrd)
+    });
+    let root = root.or_mend(Exit::No, format!("cannot read {}", file::ROOT), MEND)?;
+    let initrd = initrd.or_mend(Exit::No, format!("cannot read {}", file::INITRD), MEND)?;
+    let mut nodes: Vec<Node> = initrd.into_iter().chain(root).collect();
+    nodes.sort_by(|a, b| (&a.image, &a.path).cmp(&(&b.image, &b.path)));
+    Ok(nodes)
+}
+
+/// The content of a file: its size in bytes and its digest.
+#[derive(Clone, Copy)]
+struct Content {
+    size: u64,
+    sha256: Sha256,
+}
+
+/// A path, and by what its file is told from others.
+type Found<K> = (Node, Option<K>);
+
+fn of_root(path: &Path) -> Result<Vec<Node>> {
+    let image = files::open_at(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let image = Erofs::read(&image)?;
+    let nodes = image.walk()?;
+    let files: BTreeMap<u64, &erofs::Inode> = nodes
+        .iter()
+        .filter(|node| matches!(node.inode.kind, erofs::Kind::File { .. }))
+        .map(|node| (node.inode.nid, &*node.inode))
+        .collect();
+    let contents = hash_files(&image, files.values().copied().collect())?;
+    let found = nodes.iter().map(|node| of_erofs(node, &contents));
+    Ok(with_links(found.collect()))
+}
+
+/// The largest come first, so that no core waits for another's last file.
+fn hash_files(image: &Erofs<'_, Opened>, mut files: Vec<&erofs::Inode>) -> Result<BTreeMap<u64, Content>, ErofsError> {
+    let size = |inode: &erofs::Inode| match inode.kind {
+        erofs::Kind::File { size } => size,
+        _ => 0,
+    };
+    files.sort_by_key(|inode| (std::cmp::Reverse(size(inode)), inode.nid));
+    let hashed = files::for_each(&files, |inode| {
+        let mut sha256 = sha2::Sha256::new();
+        image.content(inode, |piece| sha256.update(piece))?;
+        let sha256 = digest(sha256);
+        let size = size(inode);
+        Ok((inode.nid, Content { size, sha256 }))
+    });
+    hashed.into_iter().collect()
+}
+
+fn digest(sha256: sha2::Sha256) -> Sha256 {
+    <[u8; 32]>::from(sha256.finalize()).into()
+}
+
+fn of_erofs(node: &erofs::Node, contents: &BTreeMap<u64, Content>) -> Found<u64> {
+    let inode = &node.inode;
+    let content = contents.get(&inode.nid); // of files only
+    let kind = match inode.kind {
+        erofs::Kind::File { .. } => file_of(content.expect("all files were hashed")),
+        erofs::Kind::Directory => Kind::Directory,
+        erofs::Kind::Symlink { ref target } => Kind::Symlink { target: escape(target) },
+        erofs::Kind::CharacterDevice { major, minor } => Kind::CharacterDevice { major, minor },
+        erofs::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
+        erofs::Kind::Fifo => Kind::Fifo,
+        erofs::Kind::Socket => Kind::Socket,
+    };
+    let xattrs = inode.xattrs.iter();
+    let node = Node {
+        image: Image(file::ROOT.into()),
+        path: escape(&node.path),
+        kind,
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        xattrs: xattrs
+            .map(|(name, value)| (escape(name), BASE64.encode(value)))
+            .collect(),
+    };
+    (node, content.map(|_| inode.nid))
+}
+
+fn file_of(content: &Content) -> Kind {
+    Kind::File {
+        size: content.size,
+        sha256: content.sha256,
+        same_as: None,
+    }
+}
+
+/// Sorts the paths, and names at every further path of a file its first.
+fn with_links<K: Ord>(mut found: Vec<Found<K>>) -> Vec<Node> {
+    found.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
+    let mut first = BTreeMap::new();
+    let named = found.into_iter().map(|(mut node, file)| {
+        if let (Kind::File { same_as, .. }, Some(file)) = (&mut node.kind, file) {
+            *same_as = first.get(&file).cloned();
+            first.entry(file).or_insert_with(|| node.path.clone());
+        }
+        node
+    });
+    named.collect()
+}
+
+fn of_initrd(path: &Path) -> Result<Vec<Node>> {
+    let file = files::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let bytes = StreamingDecoder::new(BufReader::with_capacity(1 << 18, file)).context("it is no zstd")?;
+    let left = INITRD_LIMIT;
+    let mut archives = Archives::new(Unpacked { bytes, left });
+    let (entries, contents) = read_archives(&mut archives)?;
+    let mut behind = archives.into_stream().bytes.into_inner();
+    if !behind.fill_buf()?.is_empty() {
+        return Err(Exit::No.because("there are bytes behind its zstd frame", MEND));
+    }
+    let found = entries.into_iter().map(|entry| of_cpio(entry, &contents));
+    Ok(with_links(found.collect()))
+}
+
+/// All entries, and the content of each file by its first path in the archive.
+fn read_archives<S: Stream>(archives: &mut Archives<S>) -> Result<(Vec<Entry>, BTreeMap<Vec<u8>, Content>), CpioError> {
+    let (mut entries, mut contents) = (Vec::new(), BTreeMap::new());
+    while let Some(entry) = archives.next_entry()? {
+        if let cpio::Kind::File { size, link } = &entry.kind {
+            let mut sha256 = sha2::Sha256::new();
+            archives.content(|piece| sha256.update(piece))?;
+            let content = Content {
+                size: *size,
+                sha256: digest(sha256),
+            };
+            let known = contents.entry(link.as_ref().unwrap_or(&entry.path).clone());
+            let known = known.or_insert(content);
+            if known.size == 0 {
+                *known = content; // of several paths, one has the content
+            }
+        }
+        entries.push(entry);
+    }
+    Ok((entries, contents))
+}
+
+fn of_cpio(entry: Entry, contents: &BTreeMap<Vec<u8>, Content>) -> Found<Vec<u8>> {
+    let first = match &entry.kind {
+        cpio::Kind::File { link, .. } => Some(link.as_ref().unwrap_or(&entry.path).clone()),
+        _ => None,
+    };
+    let content = first.as_ref().and_then(|first| contents.get(first));
+    let kind = match entry.kind {
+        cpio::Kind::File { .. } => file_of(content.expect("all files were hashed")),
+        cpio::Kind::Directory => Kind::Directory,
+        cpio::Kind::Symlink { target } => Kind::Symlink {
+            target: escape(&target),
+        },
+        cpio::Kind::CharacterDevice { major, minor } => Kind::CharacterDevice { major, minor },
+        cpio::Kind::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
+        cpio::Kind::Fifo => Kind::Fifo,
+        cpio::Kind::Socket => Kind::Socket,
+    };
+    let node = Node {
+        image: Image(file::INITRD.into()),
+        path: escape(&entry.path),
+        kind,
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        xattrs: BTreeMap::new(), // the format has none
+    };
+    (node, first)
+}
+
+/// What zstd unpacks, up to a limit.
+struct Unpacked<R> {
+    bytes: R,
+    left: u64,
+}
+
+impl<R: Read> Stream for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
+        let size = self.bytes.read(buffer).map_err(|error| error.to_string())?;
+        let left = self.left.checked_sub(size as u64);
+        self.left = left.ok_or_else(|| format!("it unpacks to more than {INITRD_LIMIT} bytes"))?;
+        Ok(size)
+    }
+}
