@@ -1,8 +1,8 @@
 //! Short names of licences and what SPDX calls them.
 //!
-//! The names are those of [copyright format 1.0][1], section 7.1; others are taken where they are identifiers of SPDX
-//! themselves. Neither case nor a `.0` at the end of a version matters. Names that stand for several licences, such as
-//! `BSD`, `GPL` without a version or `Apache`, are not here: only their text tells.
+//! The names are those of [copyright format 1.0][1], section 7.1: neither case nor a `.0` at the end of a version
+//! matters. Others are taken where they are identifiers of SPDX, to the letter but for its case. Names that stand for
+//! several licences, such as `BSD`, `GPL` without a version or `Apache`, are not here: only their text tells.
 //!
 //! [1]: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/#license-short-name
 
@@ -29,6 +29,24 @@ const GNU: [(&str, &str); 14] = [
     ("lgpl-3", "LGPL-3.0"),
 ];
 
+/// Licences whose versions have the same numbers at SPDX.
+const FAMILIES: [&str; 14] = [
+    "apache",
+    "artistic",
+    "cc-by",
+    "cc-by-nc",
+    "cc-by-nc-nd",
+    "cc-by-nc-sa",
+    "cc-by-nd",
+    "cc-by-sa",
+    "cc0",
+    "cddl",
+    "cpl",
+    "efl",
+    "lppl",
+    "mpl",
+];
+
 /// Names that are not SPDX's. `Artistic` is the text of base-files' `common-licenses`, which is Perl's.
 const OTHERS: [(&str, &str); 8] = [
     ("artistic", "Artistic-1.0-Perl"),
@@ -41,8 +59,9 @@ const OTHERS: [(&str, &str); 8] = [
     ("zope-2.1", "ZPL-2.1"),
 ];
 
-/// Identifiers of SPDX that Debian's files use, or define, for more than what SPDX means.
-const AMBIGUOUS: [&str; 3] = ["artistic-1", "mit", "w3c"];
+/// Identifiers of SPDX that Debian's files use for other licences, too: the text of Perl's for `Artistic-1.0`, that of
+/// ncurses for `X11`, the Open Publication License for `OPL-1.0`.
+const AMBIGUOUS: [&str; 5] = ["artistic-1", "mit", "opl-1", "w3c", "x11"];
 
 /// Exceptions whose identifier is not their name with `-exception`.
 const EXCEPTIONS: [(&str, &str); 6] = [
@@ -85,8 +104,7 @@ static SPDX_EXCEPTIONS: LazyLock<BTreeMap<String, &str>> = LazyLock::new(|| {
 pub(super) fn spdx(name: &str, text: Option<&str>) -> Option<Expression> {
     let term = |name: String| Some(Expression::Term(name));
     let mut parts = name.split(' ');
-    let licence = plain(parts.next()?);
-    let licence = licence.as_str();
+    let licence = parts.next()?;
     if let Some(with) = parts.next() {
         if !with.eq_ignore_ascii_case("with") {
             return None;
@@ -94,26 +112,32 @@ pub(super) fn spdx(name: &str, text: Option<&str>) -> Option<Expression> {
         let exception = exception(&parts.collect::<Vec<_>>())?;
         return term(format!("{} WITH {exception}", identifier(licence)?));
     }
-    match licence {
+    match licence.to_ascii_lowercase().as_str() {
         "mit" if text.is_some_and(|text| words(text).contains(WORDS_OF_EXPAT.as_str())) => term("MIT".into()),
         "perl" => Some(Expression::any(
             ["GPL-1.0-or-later", "Artistic-1.0-Perl"].map(|name| Expression::Term(name.into())),
         )),
-        name => identifier(name).and_then(term),
+        _ => identifier(licence).and_then(term),
     }
 }
 
-fn identifier(plain: &str) -> Option<String> {
-    let (name, later) = plain.strip_suffix('+').map_or((plain, false), |name| (name, true));
-    if let Some(gnu) = find(&GNU, name) {
+fn identifier(name: &str) -> Option<String> {
+    let plain = plain(name);
+    let (stem, later) = plain
+        .strip_suffix('+')
+        .map_or((plain.as_str(), false), |stem| (stem, true));
+    if let Some(gnu) = find(&GNU, stem) {
         return Some(format!("{gnu}{}", if later { "-or-later" } else { "-only" }));
     }
-    let known = find(&OTHERS, name).or_else(|| LICENCES.get(name).copied());
-    let known = known.filter(|_| !AMBIGUOUS.contains(&name))?;
-    match later {
-        false => Some(known.into()),
-        true => version_of(name).map(|_| format!("{known}+")),
+    if AMBIGUOUS.contains(&stem) {
+        return None;
     }
+    let known = LICENCES.get(stem).copied();
+    if without_version(stem) != stem && FAMILIES.contains(&without_version(stem)) {
+        return known.map(|known| format!("{known}{}", if later { "+" } else { "" }));
+    }
+    let known = find(&OTHERS, stem).or_else(|| known.filter(|known| known.eq_ignore_ascii_case(name)));
+    known.filter(|_| !later).map(Into::into)
 }
 
 /// The exception of `WORDS exception`.
@@ -134,18 +158,20 @@ fn find(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
 fn plain(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let (mut stem, plus) = name.strip_suffix('+').map_or((name.as_str(), ""), |stem| (stem, "+"));
-    while let Some(shorter) = version_of(stem).and_then(|_| stem.strip_suffix(".0")) {
+    while let Some(shorter) = stem.strip_suffix(".0").filter(|_| without_version(stem) != stem) {
         stem = shorter;
     }
     format!("{stem}{plus}")
 }
 
-/// What follows the last dash, where it is a version.
-fn version_of(name: &str) -> Option<&str> {
-    let (_, version) = name.rsplit_once('-')?;
-    let is_version = version.starts_with(|c: char| c.is_ascii_digit())
-        && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    is_version.then_some(version)
+/// What is before the last dash, where a version follows it, else the whole name.
+fn without_version(name: &str) -> &str {
+    let is_version = |version: &str| {
+        version.starts_with(|c: char| c.is_ascii_digit())
+            && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    };
+    let (stem, version) = name.rsplit_once('-').unwrap_or((name, ""));
+    if is_version(version) { stem } else { name }
 }
 
 /// The words of a text and nothing else, so that line breaks, quotes and list marks do not matter.
