@@ -22,6 +22,9 @@ pub type Sha256 = Digest<32>;
 /// What SEV-SNP and TDX measure with.
 pub type Sha384 = Digest<48>;
 
+/// What German bills of materials name the files of packages by (BSI TR-03183-2).
+pub type Sha512 = Digest<64>;
+
 impl Sha256 {
     /// Returns the SHA-256 of `data` (FIPS 180-4).
     pub fn of(data: impl AsRef<[u8]>) -> Self {
@@ -33,6 +36,13 @@ impl Sha384 {
     /// Returns the SHA-384 of `data` (FIPS 180-4).
     pub fn of(data: impl AsRef<[u8]>) -> Self {
         Self(sha2::Sha384::digest(data).into())
+    }
+}
+
+impl Sha512 {
+    /// Returns the SHA-512 of `data` (FIPS 180-4).
+    pub fn of(data: impl AsRef<[u8]>) -> Self {
+        Self(sha2::Sha512::digest(data).into())
     }
 }
 
@@ -112,6 +122,7 @@ mod tests {
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(&Sha384::of("abc").to_string()[..16], "cb00753f45a35e8b");
+        assert_eq!(&Sha512::of("abc").to_string()[..16], "ddaf35a193617aba");
     }
 
     #[test]

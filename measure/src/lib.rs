@@ -29,7 +29,7 @@ pub mod tdx;
 pub mod tpm;
 pub mod uki;
 
-pub use digest::{Digest, NotADigest, Sha256, Sha384};
+pub use digest::{Digest, NotADigest, Sha256, Sha384, Sha512};
 pub use fields::FieldError;
 pub use guid::Guid;
 pub use pages::{PAGE, Pages};

@@ -2,6 +2,7 @@
 
 pub mod deb;
 pub mod deb822;
+pub mod members;
 pub mod openpgp;
 pub mod packages;
 pub mod relation;

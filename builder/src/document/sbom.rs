@@ -1,22 +1,33 @@
-//! `sbom.spdx.json`: what is in the image, as SPDX 2.3.
+//! The bill of materials: what is in the image, in three views of one model.
+//!
+//! `sbom.spdx3.json` (SPDX 3.0.1) has everything, each file included; `sbom.cdx.json` (CycloneDX 1.6) and
+//! `sbom.spdx.json` (SPDX 2.3) leave the files of packages to it and name its digest. They say what CISA's minimum
+//! elements of 2026 and BSI TR-03183-2 version 2.1 ask.
 //!
 //! What is installed is read from the finished trees and compared with the lock; where the two disagree there is no
-//! document. What is not known is NOASSERTION: nothing is guessed.
+//! document. What is not known is NOASSERTION: nothing is guessed. Identifiers derive from content.
 
+mod agent;
+mod bill;
+mod cyclonedx;
+mod depends;
 mod dpkg;
 mod purl;
 mod spdx2;
+mod spdx3;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use jiff::Timestamp;
-use measure::Sha256;
+use measure::{Sha256, Sha512};
 
 use crate::mend::Exit;
+use crate::model::contents::Content;
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Name;
 use crate::model::release::Stamp;
+use bill::Bill;
 use dpkg::{Identity, Installed};
 
 /// What a bill of materials is made of.
@@ -36,6 +47,31 @@ pub struct Facts<'a> {
     pub distributions: &'a BTreeMap<Tree, Distribution<'a>>,
     /// The files that the release hands out.
     pub artifacts: &'a [Artifact<'a>],
+    /// The sections of the UKI that are measured, by name, with the digest of what is in them.
+    pub sections: &'a BTreeMap<&'a str, Sha256>,
+    /// Every path of the images.
+    pub contents: &'a [Content],
+    /// What is known of packages beside the lock, by the digest of the `.deb`.
+    pub packages: &'a BTreeMap<Sha256, PackageFacts>,
+}
+
+/// What a `.deb` itself says.
+#[derive(Clone, Debug)]
+pub struct PackageFacts {
+    /// Of the whole `.deb`.
+    pub sha512: Sha512,
+    pub licence: Licence,
+    /// The text of its control file.
+    pub control: String,
+}
+
+/// What the copyright file of a package says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Licence {
+    /// A valid SPDX expression; none where nothing is known.
+    pub declared: Option<String>,
+    /// The texts of the `LicenseRef-…` in it, by these names.
+    pub texts: BTreeMap<String, String>,
 }
 
 /// A distribution and its release, as scanners look it up: `debian` and `13`, never the code name.
@@ -50,6 +86,7 @@ pub struct Distribution<'a> {
 pub struct Artifact<'a> {
     pub name: &'a str,
     pub stamp: Stamp,
+    pub sha512: Sha512,
     pub role: Role<'a>,
 }
 
@@ -69,30 +106,53 @@ pub enum Role<'a> {
     },
     /// The image of the root file system.
     Root,
-    Uki,
+    /// It begins with a stub out of the package of this name, of the tool tree.
+    Uki {
+        stub: &'a str,
+    },
     /// The dm-verity tree of the root image.
     Verity,
 }
 
-/// Returns the text of the document.
+/// The texts of the three views.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Documents {
+    /// `sbom.spdx3.json`
+    pub spdx3: String,
+    /// `sbom.cdx.json`
+    pub cyclonedx: String,
+    /// `sbom.spdx.json`
+    pub spdx2: String,
+}
+
+/// Returns the texts of the documents.
 ///
 /// # Errors
 /// A package that is installed and not locked, locked and not installed, or installed by halves; an artifact that is
-/// said to come from a package that is not locked, a locked firmware that nothing comes from.
-pub fn text(facts: &Facts<'_>) -> Result<String> {
-    let maintainers = maintainers(facts)?;
-    check_sources_of_artifacts(facts)?;
-    Ok(spdx2::text(&Bill { facts, maintainers }))
+/// said to come from a package that is not locked, a locked firmware that nothing comes from; a file whose image or
+/// package is not in the release; a dependency that cannot be read.
+pub fn documents(facts: &Facts<'_>) -> Result<Documents> {
+    let bill = Bill::new(facts, [installed(facts, Tree::Root)?, installed(facts, Tree::Initrd)?])?;
+    let spdx3 = spdx3::text(&bill);
+    let listing = Sha256::of(&spdx3);
+    Ok(Documents {
+        cyclonedx: cyclonedx::text(&bill, listing),
+        spdx2: spdx2::text(&bill, listing),
+        spdx3,
+    })
 }
+
+/// The name of the view that lists every file.
+const LISTING: &str = "sbom.spdx3.json";
+
+const NOASSERTION: &str = "NOASSERTION";
 
 /// The trees whose packages are in the release.
 const SHIPPED: [Tree; 4] = [Tree::Root, Tree::Initrd, Tree::Kernel, Tree::Firmware];
 
-/// The facts, after they have been found to agree.
-struct Bill<'a> {
-    facts: &'a Facts<'a>,
-    /// Of what is installed; the lock does not know them.
-    maintainers: Installed,
+/// Whether a package is in the release, or in a tree of it.
+pub fn ships(package: &Package) -> bool {
+    SHIPPED.iter().any(|tree| package.why.contains_key(tree))
 }
 
 impl<'a> Distribution<'a> {
@@ -109,49 +169,20 @@ impl<'a> Distribution<'a> {
     }
 }
 
-impl<'a> Bill<'a> {
-    /// The packages that are in the release, each once.
-    fn packages(&self) -> impl Iterator<Item = &'a Package> {
-        let shipped = |package: &&Package| SHIPPED.iter().any(|tree| package.why.contains_key(tree));
-        self.facts.lock.package.iter().filter(shipped)
-    }
-
-    /// The distribution that a package belongs to, by the first of its trees where that is known.
-    fn distribution(&self, package: &Package) -> Option<Distribution<'a>> {
-        let trees = SHIPPED.iter().filter(|tree| package.why.contains_key(tree));
-        trees
-            .flat_map(|tree| self.facts.distributions.get(tree))
-            .next()
-            .copied()
-    }
-
-    fn maintainer(&self, package: &Package) -> Option<&str> {
-        self.maintainers.get(&Identity::from(package))?.as_deref()
-    }
-
-    fn artifacts(&self) -> impl Iterator<Item = &'a Artifact<'a>> {
-        self.facts.artifacts.iter()
-    }
+/// What is installed in a tree, after it has been compared with the lock.
+fn installed<'a>(facts: &Facts<'a>, tree: Tree) -> Result<Installed<'a>> {
+    let (name, status) = match tree {
+        Tree::Root => ("root image", facts.root_status),
+        _ => ("initrd", facts.initrd_status),
+    };
+    let installed = dpkg::installed(name, status)?;
+    compare(name, &installed, facts.lock.packages(tree))?;
+    Ok(installed)
 }
 
-/// The maintainers of all that is installed, after it has been compared with the lock.
-fn maintainers(facts: &Facts<'_>) -> Result<Installed> {
-    let trees = [
-        (Tree::Root, "root image", facts.root_status),
-        (Tree::Initrd, "initrd", facts.initrd_status),
-    ];
-    let mut all = Installed::new();
-    for (tree, name, status) in trees {
-        let installed = dpkg::installed(name, status)?;
-        compare(name, &installed, facts.lock.packages(tree))?;
-        all.extend(installed);
-    }
-    Ok(all)
-}
-
-fn compare<'a>(tree: &str, installed: &Installed, locked: impl Iterator<Item = &'a Package>) -> Result<()> {
+fn compare<'a>(tree: &str, installed: &Installed<'_>, locked: impl Iterator<Item = &'a Package>) -> Result<()> {
     let locked: BTreeSet<_> = locked.map(Identity::from).collect();
-    let installed: BTreeSet<_> = installed.keys().cloned().collect();
+    let installed: BTreeSet<_> = installed.keys().copied().collect();
     let unlocked = installed
         .difference(&locked)
         .map(|package| (package, "installed and not locked"));
@@ -204,8 +235,14 @@ impl<'a> Role<'a> {
         match self {
             Self::Firmware { package } => Some((Tree::Firmware, package)),
             Self::Kernel { package } => Some((Tree::Kernel, package)),
+            Self::Uki { stub } => Some((Tree::Tools, stub)),
             _ => None,
         }
+    }
+
+    /// Whether the file is one of a package, as it is.
+    fn is_copied(self) -> bool {
+        matches!(self, Self::Firmware { .. } | Self::Kernel { .. })
     }
 }
 
@@ -224,7 +261,7 @@ impl Package {
 fn element_id(kind: &str, name: &str, content: Sha256) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let name: String = name.chars().map(plain).collect();
-    format!("SPDXRef-{kind}-{name}-{content:.16}")
+    format!("{kind}-{name}-{content:.16}")
 }
 
 #[cfg(test)]

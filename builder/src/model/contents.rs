@@ -3,6 +3,7 @@
 //! It is read back from the bytes of the finished images: what is not in here is not in the guest.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use measure::Sha256;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,23 @@ pub enum Kind {
     Socket,
 }
 
+impl Kind {
+    /// Returns whether both are the same thing with the same bytes, whatever other paths they have.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::File { size, sha256, .. },
+                Self::File {
+                    size: other_size,
+                    sha256: other,
+                    ..
+                },
+            ) => (size, sha256) == (other_size, other),
+            _ => self == other,
+        }
+    }
+}
+
 /// Where a path of the guest comes from.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(tag = "from", rename_all = "kebab-case", deny_unknown_fields)]
@@ -90,6 +108,19 @@ pub enum Origin {
     Allowed,
     /// Nobody knows.
     Unexplained,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Package { name, .. } => write!(f, "the package {name}"),
+            Self::Recipe { path } => write!(f, "{path} of the recipe"),
+            Self::Payload { name } => write!(f, "the payload {name}"),
+            Self::Generated { class } => f.write_str(class),
+            Self::Allowed => f.write_str("somewhere that the recipe allows"),
+            Self::Unexplained => f.write_str("nobody knows where"),
+        }
+    }
 }
 
 /// Returns the text of a path or of a target: bytes that are no UTF-8 are as `\xHH`, a backslash is `\\`.

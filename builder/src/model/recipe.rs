@@ -57,18 +57,24 @@ pub struct Suite {
 
 /// What is installed in the root file system.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Guest {
     pub suite: String,
     pub packages: Vec<String>,
+    /// Paths that may be there though nothing explains them; `*` stops at a slash, `**` does not.
+    #[serde(default)]
+    pub allow_unowned: Vec<String>,
 }
 
 /// What is installed in the initrd.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Initrd {
     pub suite: String,
     pub packages: Vec<String>,
+    /// As those of the root file system.
+    #[serde(default)]
+    pub allow_unowned: Vec<String>,
     /// Kernel modules, by name; what they depend on comes along.
     pub modules: Vec<String>,
 }

@@ -5,9 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use ::measure::uki::Uki;
+use ::measure::{Sha256, Sha512};
 
+use crate::debian::deb;
 use crate::document::reference_values;
-use crate::document::sbom::{self, Artifact, Distribution, Role};
+use crate::document::sbom::{self, Artifact, Distribution, Licence, PackageFacts, Role};
 use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, file};
 use crate::model::lock::Tree;
@@ -19,10 +22,14 @@ use crate::stage::measure::{self, Measured};
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
 use crate::stage::{fetch, rules, say};
+use crate::world::files;
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
 use crate::world::store::Store;
 use crate::world::workspace::Workspace;
+
+/// The package of the tool tree whose stub begins the UKI.
+const STUB_PACKAGE: &str = "systemd-boot-efi";
 
 /// What a build works on and with.
 pub struct Build<'a> {
@@ -88,35 +95,43 @@ impl Build<'_> {
         stamps: &Stamps,
         measurements: &Measurements,
     ) -> Result<()> {
+        let sbom = self.sbom(folder, artifacts, stamps)?;
         let documents = [
             ("measurements.json", measurements.text()),
             ("recipe.toml", self.project.text.clone()),
             (LOCK, self.lock.text()),
             ("reference-values.json", reference_values::text(measurements)),
-            ("sbom.spdx.json", self.sbom(artifacts, stamps)?),
+            ("sbom.cdx.json", sbom.cyclonedx),
+            ("sbom.spdx.json", sbom.spdx2),
+            ("sbom.spdx3.json", sbom.spdx3),
         ];
         documents.iter().try_for_each(|(name, text)| {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
         })
     }
 
-    fn sbom(&self, artifacts: &Artifacts, stamps: &Stamps) -> Result<String> {
+    fn sbom(&self, folder: &Path, artifacts: &Artifacts, stamps: &Stamps) -> Result<sbom::Documents> {
         let roles = self.roles(artifacts)?;
-        let described: Vec<Artifact<'_>> = stamps
+        let roles: Vec<_> = stamps
             .iter()
-            .filter_map(|(name, stamp)| {
-                let role = *roles.get(name.as_str())?;
-                Some(Artifact {
-                    name: name.as_str(),
-                    stamp: *stamp,
-                    role,
-                })
-            })
+            .filter_map(|(name, stamp)| Some((name.as_str(), *stamp, *roles.get(name.as_str())?)))
             .collect();
+        let digests = files::for_each(&roles, |(name, _, _)| files::open(&folder.join(name)).and_then(|mut file| files::sha512(&mut file)));
+        let described = roles.into_iter().zip(digests).map(|((name, stamp, role), sha512)| {
+            let sha512 = sha512.with_context(|| format!("cannot read {name} of the release"))?;
+            Ok(Artifact {
+                name,
+                stamp,
+                sha512,
+                role,
+            })
+        });
+        let described: Vec<_> = described.collect::<Result<_>>()?;
+        let uki = fs::read(folder.join(file::UKI)).context("cannot read the UKI")?;
         let distribution = Distribution::of(&artifacts.os_release);
         let trees = [Tree::Initrd, Tree::Kernel, Tree::Root].into_iter();
         let distributions = trees.filter_map(|tree| Some((tree, distribution?))).collect();
-        sbom::text(&sbom::Facts {
+        sbom::documents(&sbom::Facts {
             name: &self.project.recipe.name,
             epoch: self.project.recipe.epoch,
             supplier: self.project.recipe.supplier.as_deref(),
@@ -125,7 +140,26 @@ impl Build<'_> {
             initrd_status: &artifacts.initrd_status,
             distributions: &distributions,
             artifacts: &described,
+            sections: &sections(&uki)?,
+            contents: &[],
+            packages: &self.package_facts()?,
         })
+    }
+
+    /// What the packages say that are in the release, and the one whose stub begins the UKI.
+    fn package_facts(&self) -> Result<BTreeMap<Sha256, PackageFacts>> {
+        let packages = self.lock.package.iter();
+        let packages: Vec<_> = packages.filter(|package| sbom::ships(package) || package.name == STUB_PACKAGE).collect();
+        let facts = files::for_each(&packages, |package| {
+            let deb = self.store.bytes(&package.sha256, package.size)?;
+            let facts = PackageFacts {
+                sha512: Sha512::of(&deb),
+                licence: Licence::default(),
+                control: deb::control(deb.as_slice())?,
+            };
+            Ok((package.sha256, facts))
+        });
+        facts.into_iter().collect()
     }
 
     /// What each file that boots is for.
@@ -148,7 +182,7 @@ impl Build<'_> {
             (file::INITRD, Role::Initrd),
             (file::KERNEL, Role::Kernel { package }),
             (file::ROOT, Role::Root),
-            (file::UKI, Role::Uki),
+            (file::UKI, Role::Uki { stub: STUB_PACKAGE }),
             (file::VERITY, Role::Verity),
         ];
         let firmware = artifacts.firmware.iter();
@@ -162,4 +196,10 @@ impl Build<'_> {
         });
         Ok(fixed.into_iter().chain(firmware).collect())
     }
+}
+
+/// The digests of the sections of a UKI that are measured.
+fn sections(uki: &[u8]) -> Result<BTreeMap<&'static str, Sha256>> {
+    let uki = Uki::read(uki).context("the UKI cannot be read back")?;
+    Ok(uki.measured().map(|section| (section.name, Sha256::of(section.data))).collect())
 }

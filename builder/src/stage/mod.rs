@@ -13,6 +13,7 @@ pub mod host;
 pub mod lock;
 pub mod measure;
 pub mod modules;
+pub mod origins;
 pub mod parse;
 pub mod prove;
 pub mod release;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use measure::event_log::Digests;
 use measure::{ReadAt, Unreadable};
 use rustix::fs::OFlags;
+use measure::Sha512;
 use sha2::Digest as _;
 
 use super::parallel;
@@ -145,6 +146,16 @@ pub fn hash(file: &mut File) -> io::Result<(u64, Digests)> {
         sha384: Some(<[u8; 48]>::from(sha384.finalize()).into()),
     };
     Ok((size, digests))
+}
+
+/// Returns the SHA-512 of what can be read from `file`.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sha512(file: &mut File) -> io::Result<Sha512> {
+    let mut sha512 = sha2::Sha512::new();
+    stream(file, |bytes| sha512.update(bytes))?;
+    Ok(<[u8; 64]>::from(sha512.finalize()).into())
 }
 
 /// Hands everything that can be read from `file` to `sink`, piece by piece, and returns how many bytes it was.

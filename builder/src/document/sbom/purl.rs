@@ -1,9 +1,10 @@
-//! Package URLs of Debian packages: purl specification 1.0, type `deb`, with what scanners look up.
+//! Package URLs: purl specification 1.0; of Debian packages, type `deb`, with what scanners look up.
 
 use std::fmt::Write as _;
 
-use super::Distribution;
+use super::{Artifact, Distribution};
 use crate::model::lock::Package;
+use crate::model::recipe::Name;
 
 /// Returns the URL of a binary package; `upstream` names its source package, by which Debian tracks vulnerabilities.
 pub(super) fn binary(package: &Package, distribution: Option<Distribution<'_>>) -> String {
@@ -19,6 +20,12 @@ pub(super) fn binary(package: &Package, distribution: Option<Distribution<'_>>) 
 /// Returns the URL of a source package.
 pub(super) fn source(name: &str, version: &str, distribution: Option<Distribution<'_>>) -> String {
     url(name, version, "source", distribution)
+}
+
+/// Returns the URL of a file of a release, of type `generic`: it goes by its digest.
+pub(super) fn artifact(release: &Name, artifact: &Artifact<'_>) -> String {
+    let (release, file) = (encoded(&release.to_string()), encoded(artifact.name));
+    format!("pkg:generic/{release}/{file}?checksum=sha256:{}", artifact.stamp.sha256)
 }
 
 /// Qualifiers are in alphabetical order; a distribution goes by its number, since by code name scanners find nothing.

@@ -1,0 +1,157 @@
+//! What a package consists of: the members of its two archives, by digest. The package's own digest is in signed
+//! metadata, so that what is said here of a file is said by whoever signed that; dpkg's `md5sums` say nothing.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use anyhow::{Context as _, Result};
+use measure::Sha256;
+use tar::{Entry, EntryType};
+
+use super::deb::{self, Part};
+use crate::model::contents::{Kind, escape};
+
+/// What a copyright file may have at most, in bytes; that of a browser has some 600 KiB.
+const COPYRIGHT_LIMIT: u64 = 16 << 20;
+
+/// Folders that are links into /usr on a merged system: packages may still name them.
+const MERGED: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"];
+
+/// What a package consists of.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    /// What is installed, by absolute path below the merged /usr.
+    pub data: BTreeMap<String, Member>,
+    /// The digests of what dpkg keeps about the package, by name: `conffiles`, `postinst`, …
+    pub control: BTreeMap<String, Sha256>,
+    /// `/usr/share/doc/NAME/copyright`, by NAME: Debian Policy 12.5. Another package's where the folder is a link.
+    pub copyright: BTreeMap<String, Vec<u8>>,
+}
+
+/// A path of a package.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    pub kind: Kind,
+    /// Permissions, 12 bits.
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Members {
+    /// Reads a package.
+    ///
+    /// # Errors
+    /// Bytes that are no package.
+    pub fn read(deb: &[u8]) -> Result<Self> {
+        let mut members = Self::default();
+        for entry in deb::part(deb, Part::Control)?.entries()? {
+            members.add_control(entry?)?;
+        }
+        for entry in deb::part(deb, Part::Data)?.entries()? {
+            members.add_data(entry?)?;
+        }
+        Ok(members)
+    }
+
+    /// Returns the name whose copyright file is this package's: `/usr/share/doc/NAME` may be a link to another's folder.
+    pub fn documented_as<'a>(&'a self, name: &'a str) -> &'a str {
+        match self
+            .data
+            .get(&format!("/usr/share/doc/{name}"))
+            .map(|member| &member.kind)
+        {
+            Some(Kind::Symlink { target }) => target.rsplit('/').next().unwrap_or(name),
+            _ => name,
+        }
+    }
+
+    fn add_control(&mut self, mut entry: Entry<'_, impl Read>) -> Result<()> {
+        if entry.header().entry_type().is_file() {
+            let name = path(&entry.path_bytes());
+            let (_, sha256) = stamp(&mut entry, None)?;
+            self.control.insert(name.trim_start_matches('/').into(), sha256);
+        }
+        Ok(())
+    }
+
+    fn add_data(&mut self, mut entry: Entry<'_, impl Read>) -> Result<()> {
+        let path = path(&entry.path_bytes());
+        let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+        let kind = match entry.header().entry_type() {
+            EntryType::Directory => Kind::Directory,
+            EntryType::Symlink => Kind::Symlink {
+                target: escape(&target),
+            },
+            EntryType::Link => return self.add_link(path, &target),
+            EntryType::Regular | EntryType::Continuous => {
+                let (size, sha256) = self.file(&path, &mut entry)?;
+                let same_as = None;
+                Kind::File { size, sha256, same_as }
+            }
+            other => anyhow::bail!("its member {path} is {other:?}, which packages do not have"),
+        };
+        let header = entry.header();
+        let member = Member {
+            kind,
+            mode: u16::try_from(header.mode()? & 0o7777).expect("twelve bits fit"),
+            uid: u32::try_from(header.uid()?).context("a user id has 32 bits")?,
+            gid: u32::try_from(header.gid()?).context("a group id has 32 bits")?,
+        };
+        self.data.insert(path, member);
+        Ok(())
+    }
+
+    /// A hard link to a member before it.
+    fn add_link(&mut self, link: String, target: &[u8]) -> Result<()> {
+        let target = path(target);
+        let member = self.data.get(&target).cloned();
+        let member =
+            member.with_context(|| format!("its member {link} is a link to {target}, which is not before it"))?;
+        self.data.insert(link, member);
+        Ok(())
+    }
+
+    /// The size and digest of a file; a copyright file is kept.
+    fn file(&mut self, path: &str, entry: &mut Entry<'_, impl Read>) -> Result<(u64, Sha256)> {
+        let name = path
+            .strip_prefix("/usr/share/doc/")
+            .and_then(|path| path.strip_suffix("/copyright"));
+        let Some(name) = name.filter(|name| !name.contains('/') && entry.size() <= COPYRIGHT_LIMIT) else {
+            return stamp(entry, None);
+        };
+        let mut text = Vec::new();
+        let stamped = stamp(entry, Some(&mut text))?;
+        self.copyright.insert(name.into(), text);
+        Ok(stamped)
+    }
+}
+
+/// Reads a member to its end.
+fn stamp(entry: &mut impl Read, mut kept: Option<&mut Vec<u8>>) -> Result<(u64, Sha256)> {
+    use sha2::Digest as _;
+    let (mut hasher, mut size, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 1 << 16]);
+    loop {
+        let count = entry.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((size, <[u8; 32]>::from(hasher.finalize()).into()));
+        }
+        hasher.update(&buffer[..count]);
+        size += count as u64;
+        if let Some(kept) = &mut kept {
+            kept.extend_from_slice(&buffer[..count]);
+        }
+    }
+}
+
+/// The absolute path of a member `./NAME`, below the merged /usr.
+fn path(name: &[u8]) -> String {
+    let name = escape(name);
+    let parts = || name.split('/').filter(|part| !matches!(*part, "" | "."));
+    let path = parts().fold(String::new(), |path, part| path + "/" + part);
+    match parts().next() {
+        None => "/".into(),
+        Some(first) if MERGED.contains(&first) && path.len() > first.len() + 1 => format!("/usr{path}"),
+        Some(_) => path,
+    }
+}

@@ -1,0 +1,79 @@
+//! Who makes, hands out and describes things.
+
+/// A person or an organization, as a bill of materials names them.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Agent<'a> {
+    pub(super) kind: Kind,
+    pub(super) name: &'a str,
+    /// Where to write to or to look: a mail address or a URL.
+    pub(super) contact: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Kind {
+    Organization,
+    Person,
+}
+
+/// Who hands out Debian's packages.
+pub(super) const DEBIAN: Agent<'static> = Agent {
+    kind: Kind::Organization,
+    name: "Debian",
+    contact: Some("https://www.debian.org/"),
+};
+
+/// Mailing lists, which are no persons.
+const LISTS: [&str; 4] = [
+    "lists.debian.org",
+    "lists.alioth.debian.org",
+    "alioth-lists.debian.net",
+    "tracker.debian.org",
+];
+
+impl<'a> Agent<'a> {
+    /// Reads what a recipe names as its supplier: `Organization: name (contact)` or `Person: name (contact)`.
+    pub(super) fn supplier(text: &'a str) -> Self {
+        let (kind, rest) = text.split_once(": ").unwrap_or(("Organization", text));
+        let (name, contact) = match rest.trim_end().strip_suffix(')').and_then(|rest| rest.rsplit_once('(')) {
+            Some((name, contact)) => (name, Some(contact.trim()).filter(|contact| !contact.is_empty())),
+            None => (rest, None),
+        };
+        let kind = match kind {
+            "Person" => Kind::Person,
+            _ => Kind::Organization,
+        };
+        let name = name.trim();
+        Self { kind, name, contact }
+    }
+
+    /// Reads a maintainer of Debian Policy 5.6.2: `name <address>`.
+    pub(super) fn maintainer(text: &'a str) -> Self {
+        let (name, address) = text.split_once('<').unwrap_or((text, ""));
+        let address = address.trim_end_matches('>');
+        let kind = match address.split_once('@') {
+            Some((_, host)) if LISTS.contains(&host) => Kind::Organization,
+            _ => Kind::Person,
+        };
+        let contact = Some(address).filter(|address| !address.is_empty());
+        let name = name.trim();
+        Self { kind, name, contact }
+    }
+
+    /// The contact, where it is a mail address.
+    pub(super) fn mail(&self) -> Option<&'a str> {
+        self.contact.filter(|contact| contact.contains('@') && !contact.contains("://"))
+    }
+
+    /// The contact, where it is a URL.
+    pub(super) fn url(&self) -> Option<&'a str> {
+        self.contact.filter(|contact| contact.contains("://"))
+    }
+
+    /// What the agent is, as one word.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::Organization => "Organization",
+            Kind::Person => "Person",
+        }
+    }
+}

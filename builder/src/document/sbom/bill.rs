@@ -1,0 +1,480 @@
+//! The model: components, what they are to each other, and files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use measure::{Sha256, Sha512};
+use uuid::{Builder, Uuid};
+
+use super::agent::{self, Agent};
+use super::dpkg::{About, Identity, Installed};
+use super::{Artifact, Distribution, Facts, Licence, PackageFacts, Role, SHIPPED, depends, element_id, purl, ships};
+use crate::debian::relation;
+use crate::mend::Exit;
+use crate::model::contents::{Content, Kind as NodeKind, Origin};
+use crate::model::lock::{Package, Tree};
+
+/// The facts, after they have been found to agree.
+pub(super) struct Bill<'a> {
+    pub(super) facts: &'a Facts<'a>,
+    /// What the documents are named by: it derives from all that they are made of.
+    pub(super) lineage: Uuid,
+    /// Everything but files and tools, by identifier.
+    pub(super) components: BTreeMap<String, Component<'a>>,
+    pub(super) relations: BTreeMap<(String, How), Related>,
+    /// The regular files of the images, as they are listed.
+    pub(super) files: Vec<File<'a>>,
+    /// The packages that are in the release, each once.
+    packages: Vec<&'a Package>,
+    about: BTreeMap<Identity<'a>, About<'a>>,
+}
+
+/// Something that a release consists of or comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Component<'a> {
+    pub(super) kind: Kind<'a>,
+    pub(super) name: &'a str,
+    pub(super) version: String,
+    pub(super) sha256: Option<Sha256>,
+    pub(super) sha512: Option<Sha512>,
+    /// The name of the file that has these digests.
+    pub(super) file: Option<&'a str>,
+    /// Who hands it out; none where nobody says so.
+    pub(super) supplier: Option<Agent<'a>>,
+    pub(super) originator: Option<Agent<'a>>,
+    pub(super) licence: Option<&'a Licence>,
+    /// Its package URL.
+    pub(super) url: Option<String>,
+    pub(super) homepage: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind<'a> {
+    Artifact(Role<'a>),
+    /// A measured section of the UKI that is no artifact of its own.
+    Section,
+    /// A `.deb`, and its source package.
+    Binary {
+        source: (&'a str, &'a str),
+    },
+    Source,
+    /// The distribution that the root image is of.
+    System,
+}
+
+/// What one thing is to others.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum How {
+    Contains,
+    /// It, or a part of it, is a file of the package.
+    CopiedFrom,
+    DependsOn,
+    GeneratedFrom,
+    /// Parts of a source package are in it.
+    LinkedFrom,
+    /// It is an installation of the distribution.
+    Installs,
+}
+
+/// The others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Related {
+    pub(super) to: BTreeSet<String>,
+    /// Whether there are none beside them; unknown where that is not known.
+    pub(super) complete: Option<bool>,
+}
+
+/// A regular file of an image.
+pub(super) struct File<'a> {
+    pub(super) id: String,
+    pub(super) sha256: Sha256,
+    pub(super) content: &'a Content,
+    /// The component that is the image.
+    pub(super) image: String,
+    /// The component that is the package.
+    pub(super) package: Option<String>,
+}
+
+/// What BSI TR-03183-2, section 5.2.2, asks of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    /// It has code that runs.
+    pub(super) executable: bool,
+    /// It consists of other files.
+    pub(super) archive: bool,
+    /// These can be told apart.
+    pub(super) structured: bool,
+}
+
+impl<'a> Bill<'a> {
+    /// Builds the model from facts and what is installed in root image and initrd.
+    ///
+    /// # Errors
+    /// As [`super::documents`] says.
+    pub(super) fn new(facts: &'a Facts<'a>, trees: [Installed<'a>; 2]) -> Result<Self> {
+        super::check_sources_of_artifacts(facts)?;
+        let mut bill = Self {
+            facts,
+            lineage: lineage(facts),
+            components: BTreeMap::new(),
+            relations: BTreeMap::new(),
+            files: Vec::new(),
+            packages: packages(facts),
+            about: BTreeMap::new(),
+        };
+        for tree in &trees {
+            bill.about.extend(tree.iter().map(|(package, about)| (*package, about.clone())));
+        }
+        bill.read_control_files();
+        bill.add_packages()?;
+        trees.iter().try_for_each(|tree| bill.relate_dependencies(tree))?;
+        bill.add_system();
+        facts.artifacts.iter().for_each(|artifact| bill.add_artifact(artifact));
+        bill.add_sections();
+        bill.files = bill.list_files()?;
+        Ok(bill)
+    }
+
+    /// The components that are files of the release, each with its identifier.
+    pub(super) fn artifacts(&self) -> impl Iterator<Item = (&String, &Component<'a>)> {
+        let artifact = |(_, component): &(_, &Component<'_>)| matches!(component.kind, Kind::Artifact(_));
+        self.components.iter().filter(artifact)
+    }
+
+    /// Who hands out the image.
+    pub(super) fn supplier(&self) -> Option<Agent<'a>> {
+        self.facts.supplier.map(Agent::supplier)
+    }
+
+    /// When the documents say that they were made: RFC 3339 in whole seconds.
+    pub(super) fn created(&self) -> String {
+        self.facts.epoch.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    fn known(&self, package: &Package) -> Option<&'a PackageFacts> {
+        self.facts.packages.get(&package.sha256)
+    }
+
+    /// The distribution that a package belongs to, by the first of its trees where that is known.
+    fn distribution(&self, package: &Package) -> Option<Distribution<'a>> {
+        let trees = SHIPPED.iter().filter(|tree| package.why.contains_key(tree));
+        let mut known = trees.flat_map(|tree| self.facts.distributions.get(tree));
+        known.next().copied()
+    }
+
+    /// What is not installed, firmware and kernel, speaks through its own control file.
+    fn read_control_files(&mut self) {
+        for package in self.packages.clone() {
+            if let Some(known) = self.known(package) {
+                let about = || About::of(&known.control);
+                self.about.entry(Identity::from(package)).or_insert_with(about);
+            }
+        }
+    }
+
+    fn relate(&mut self, from: &str, how: How, to: String, complete: Option<bool>) {
+        let related = self.relations.entry((from.into(), how)).or_insert_with(|| Related {
+            complete,
+            ..Related::default()
+        });
+        related.to.insert(to);
+        related.complete = related.complete.min(complete); // unknown, no, yes
+    }
+
+    fn add_packages(&mut self) -> Result<()> {
+        for package in self.packages.clone() {
+            let (id, source) = (binary_id(package), self.add_source(package.source_package(), package));
+            self.components.insert(id.clone(), self.binary(package));
+            self.relate(&id, How::GeneratedFrom, source, Some(true));
+            let about = self.about.get(&Identity::from(package)).cloned().unwrap_or_default();
+            for field in about.built_using {
+                for (name, version) in built_using(package, field)? {
+                    let source = self.add_source((name, version), package);
+                    self.relate(&id, How::LinkedFrom, source, Some(true));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn binary(&self, package: &'a Package) -> Component<'a> {
+        let about = self.about.get(&Identity::from(package));
+        let known = self.known(package);
+        Component {
+            kind: Kind::Binary {
+                source: package.source_package(),
+            },
+            name: &package.name,
+            version: package.version.clone(),
+            sha256: Some(package.sha256),
+            sha512: known.map(|known| known.sha512),
+            file: Some(package.file_name()),
+            supplier: Some(agent::DEBIAN),
+            originator: about.and_then(|about| about.maintainer).map(Agent::maintainer),
+            licence: known.map(|known| &known.licence),
+            url: Some(purl::binary(package, self.distribution(package))),
+            homepage: about.and_then(|about| about.homepage),
+        }
+    }
+
+    /// A source package goes by its URL: nobody has locked its bytes. Returns its identifier.
+    fn add_source(&mut self, (name, version): (&'a str, &'a str), package: &Package) -> String {
+        let url = purl::source(name, version, self.distribution(package));
+        let id = element_id("source", name, Sha256::of(&url));
+        let component = Component {
+            supplier: Some(agent::DEBIAN),
+            url: Some(url),
+            ..Component::new(Kind::Source, name, version.into())
+        };
+        self.components.insert(id.clone(), component);
+        id
+    }
+
+    fn relate_dependencies(&mut self, tree: &Installed<'a>) -> Result<()> {
+        let ids: BTreeMap<_, _> = self.packages.iter().map(|package| (Identity::from(*package), binary_id(package))).collect();
+        for (package, dependencies) in depends::dependencies(tree)? {
+            let Some(id) = ids.get(&package) else { continue };
+            let related = self.relations.entry((id.clone(), How::DependsOn));
+            let related = related.or_insert_with(|| Related {
+                complete: Some(true),
+                ..Related::default()
+            });
+            related.complete = related.complete.min(Some(dependencies.complete));
+            let on = dependencies.on.iter().filter_map(|on| ids.get(on));
+            related.to.extend(on.cloned());
+        }
+        Ok(())
+    }
+
+    fn add_system(&mut self) {
+        if let Some(system) = self.facts.distributions.get(&Tree::Root) {
+            let component = Component {
+                supplier: Some(agent::DEBIAN),
+                originator: Some(agent::DEBIAN),
+                ..Component::new(Kind::System, system.id, system.version.into())
+            };
+            self.components.insert(system_id(system), component);
+        }
+    }
+
+    fn add_artifact(&mut self, artifact: &'a Artifact<'a>) {
+        let id = artifact_id(artifact);
+        for (how, other) in self.parts(artifact) {
+            self.relate(&id, how, other, Some(true));
+        }
+        let supplier = match artifact.role.is_copied() {
+            true => Some(agent::DEBIAN),
+            false => self.supplier(),
+        };
+        let component = Component {
+            sha256: Some(artifact.stamp.sha256),
+            sha512: Some(artifact.sha512),
+            file: Some(artifact.name),
+            supplier,
+            originator: supplier,
+            url: Some(purl::artifact(self.facts.name, artifact)),
+            ..Component::new(
+                Kind::Artifact(artifact.role),
+                artifact.name,
+                format!("sha256:{}", artifact.stamp.sha256),
+            )
+        };
+        self.components.insert(id, component);
+    }
+
+    /// What an artifact consists of and comes from.
+    fn parts(&self, artifact: &Artifact<'_>) -> Vec<(How, String)> {
+        let artifacts = self.facts.artifacts.iter().filter_map(|other| {
+            let how = between(artifact.role, other.role)?;
+            Some((how, artifact_id(other)))
+        });
+        let packages = self.packages.iter().filter_map(|package| {
+            let how = holds(artifact.role, package)?;
+            Some((how, binary_id(package)))
+        });
+        let system = self.facts.distributions.get(&Tree::Root);
+        let system = system.filter(|_| artifact.role == Role::Root);
+        let system = system.map(|system| (How::Installs, system_id(system)));
+        artifacts.chain(packages).chain(system).collect()
+    }
+
+    /// A section that is an artifact, byte for byte, is that artifact.
+    fn add_sections(&mut self) {
+        let mut artifacts = self.facts.artifacts.iter();
+        let Some(uki) = artifacts.find(|artifact| matches!(artifact.role, Role::Uki { .. })) else {
+            return;
+        };
+        for (name, sha256) in self.facts.sections {
+            let same = |artifact: &&Artifact<'_>| artifact.stamp.sha256 == *sha256;
+            if self.facts.artifacts.iter().any(|artifact| same(&artifact)) {
+                continue;
+            }
+            let id = element_id("section", name, *sha256);
+            let component = Component {
+                sha256: Some(*sha256),
+                supplier: self.supplier(),
+                ..Component::new(Kind::Section, name, format!("sha256:{sha256}"))
+            };
+            self.components.insert(id.clone(), component);
+            self.relate(&artifact_id(uki), How::Contains, id, Some(true));
+        }
+    }
+
+    fn list_files(&self) -> Result<Vec<File<'a>>> {
+        let images: BTreeMap<_, _> = self.facts.artifacts.iter().map(|image| (image.name, artifact_id(image))).collect();
+        let packages: BTreeMap<_, _> = self.packages.iter().map(|package| (package.sha256, binary_id(package))).collect();
+        let files = self.facts.contents.iter().filter_map(|content| match &content.node.kind {
+            NodeKind::File { sha256, .. } => Some((content, *sha256)),
+            _ => None,
+        });
+        let files = files.map(|(content, sha256)| {
+            let image = images.get(content.node.image.0.as_str());
+            let image = image.ok_or_else(|| foreign(content, "image"))?.clone();
+            let package = match &content.origin {
+                Origin::Package { sha256, .. } => {
+                    let package = packages.get(sha256);
+                    Some(package.ok_or_else(|| foreign(content, "package"))?.clone())
+                }
+                _ => None,
+            };
+            let id = file_id(content, sha256);
+            Ok(File { id, sha256, content, image, package })
+        });
+        files.collect()
+    }
+}
+
+impl<'a> Component<'a> {
+    /// Nothing that is not known.
+    fn new(kind: Kind<'a>, name: &'a str, version: String) -> Self {
+        Self {
+            kind,
+            name,
+            version,
+            sha256: None,
+            sha512: None,
+            file: None,
+            supplier: None,
+            originator: None,
+            licence: None,
+            url: None,
+            homepage: None,
+        }
+    }
+
+    /// The licence as an SPDX expression, where it is known.
+    pub(super) fn declared(&self) -> Option<&'a str> {
+        self.licence?.declared.as_deref()
+    }
+
+    pub(super) fn form(&self) -> Form {
+        let (executable, archive) = match self.kind {
+            Kind::Artifact(Role::Disk | Role::Initrd | Role::Root) | Kind::Binary { .. } => (false, true),
+            Kind::Artifact(Role::Firmware { .. } | Role::Kernel { .. }) => (true, false),
+            Kind::Artifact(Role::Uki { .. }) => (true, true),
+            _ => (false, false),
+        };
+        Form {
+            executable,
+            archive,
+            structured: archive,
+        }
+    }
+}
+
+impl File<'_> {
+    pub(super) fn form(&self) -> Form {
+        Form {
+            executable: self.content.node.mode & 0o111 != 0,
+            archive: false,
+            structured: false,
+        }
+    }
+}
+
+/// The packages that are in the release or that a file of it is copied from.
+fn packages<'a>(facts: &Facts<'a>) -> Vec<&'a Package> {
+    let sources = facts.artifacts.iter().filter_map(|artifact| artifact.role.source());
+    let sources: BTreeSet<_> = sources.collect();
+    let is_source = |package: &Package| {
+        let mut trees = package.why.keys();
+        trees.any(|tree| sources.contains(&(*tree, package.name.as_str())))
+    };
+    let packages = facts.lock.package.iter();
+    packages.filter(|package| ships(package) || is_source(package)).collect()
+}
+
+/// A UUID of version 8 (RFC 9562, section 5.8). All that a release is made of decides on it: images are named by their
+/// digests, packages and the recipe by the lock's.
+fn lineage(facts: &Facts<'_>) -> Uuid {
+    let mut text = format!(
+        "begat {}\n{}\n{}\n{}\n{}\n",
+        env!("CARGO_PKG_VERSION"),
+        facts.name,
+        facts.epoch,
+        facts.supplier.unwrap_or_default(),
+        facts.lock.digest()
+    );
+    for artifact in facts.artifacts {
+        text.extend([artifact.name, " ", &artifact.stamp.sha256.to_string(), "\n"]);
+    }
+    let digest = Sha256::of(text);
+    let bytes = digest.bytes().first_chunk();
+    Builder::from_custom_bytes(*bytes.expect("a SHA-256 has more than 16 bytes")).into_uuid()
+}
+
+/// What one file of a release is to another.
+fn between(role: Role<'_>, other: Role<'_>) -> Option<How> {
+    match (role, other) {
+        (Role::Disk, Role::Root | Role::Uki { .. } | Role::Verity) => Some(How::Contains),
+        (Role::Uki { .. }, Role::CommandLine | Role::Initrd | Role::Kernel { .. }) => Some(How::Contains),
+        (Role::Verity, Role::Root) => Some(How::GeneratedFrom),
+        _ => None,
+    }
+}
+
+/// What a file of a release is to a package. The initrd holds modules out of the kernel's package, not all of it.
+fn holds(role: Role<'_>, package: &Package) -> Option<How> {
+    let enters = |tree| package.why.contains_key(&tree);
+    match role {
+        Role::Root => enters(Tree::Root).then_some(How::Contains),
+        Role::Initrd if enters(Tree::Initrd) => Some(How::Contains),
+        Role::Initrd => enters(Tree::Kernel).then_some(How::GeneratedFrom),
+        _ => {
+            let (tree, name) = role.source()?;
+            (enters(tree) && package.name == name).then_some(How::CopiedFrom)
+        }
+    }
+}
+
+/// The source packages of a `Built-Using`: Debian Policy 7.8, `name (= version)`.
+fn built_using<'a>(package: &Package, field: &'a str) -> Result<Vec<(&'a str, &'a str)>> {
+    let clauses = relation::parse(field).map_err(|why| {
+        let problem = format!("{} {} says what cannot be: {why}", package.name, package.version);
+        Exit::No.because(problem, "its control file is wrong: name another package")
+    })?;
+    let named = clauses.into_iter().flatten();
+    Ok(named.filter_map(|source| Some((source.name, source.bound?.1))).collect())
+}
+
+fn foreign(content: &Content, what: &str) -> anyhow::Error {
+    let problem = format!("{} of {} is of a {what} that is not in the release", content.node.path, content.node.image.0);
+    Exit::No.because(problem, "the list of files is of another release: make both anew")
+}
+
+fn artifact_id(artifact: &Artifact<'_>) -> String {
+    element_id("file", artifact.name, artifact.stamp.sha256)
+}
+
+pub(super) fn binary_id(package: &Package) -> String {
+    element_id("deb", &package.name, package.sha256)
+}
+
+fn system_id(Distribution { id, version }: &Distribution<'_>) -> String {
+    element_id("system", id, Sha256::of(format!("{id}-{version}")))
+}
+
+fn file_id(content: &Content, sha256: Sha256) -> String {
+    let (image, path) = (&content.node.image.0, &content.node.path);
+    format!("path-{:.16}", Sha256::of(format!("{image}\0{path}\0{sha256}")))
+}

@@ -1,0 +1,306 @@
+//! Finished images in, where each of their paths comes from out.
+//!
+//! A path is a package's where a locked package has the same thing at the same path; dpkg is not asked. What no package
+//! has is the recipe's, a payload's, or of a closed list of what is made while an image is built. The rest is
+//! unexplained, and fails the build unless the recipe says that it may be there.
+
+mod classes;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use glob::Pattern;
+use measure::Sha256;
+
+use crate::debian::members::{Member, Members};
+use crate::mend::{Exit, OrMend as _};
+use crate::model::contents::{Content, Kind, Node, Origin};
+use crate::model::lock::{Lock, Package, Tree};
+use crate::model::recipe::Recipe;
+use crate::world::parallel;
+use crate::world::store::Store;
+
+/// The locked packages that leave files in the guest, by digest, each with what it consists of.
+pub type Packages = BTreeMap<Sha256, Members>;
+
+/// Set-user-id and set-group-id.
+const SET_ID: u16 = 0o6000;
+/// These, and writing by others than the owner.
+const PRIVILEGE: u16 = SET_ID | 0o022;
+const EXECUTABLE: u16 = 0o111;
+
+/// Where maintainer scripts put copies of what their packages have.
+const COPIED: [&str; 3] = ["/etc/", "/root/", "/var/www/"];
+
+/// How many unexplained paths a message names.
+const NAMED: usize = 20;
+
+/// Reads the packages that leave files in the guest out of the store.
+///
+/// # Errors
+/// A package that is not what the lock names, or no package.
+pub fn packages(lock: &Lock, store: &Store) -> Result<Packages> {
+    let shipped = [Tree::Root, Tree::Initrd, Tree::Kernel];
+    let shipped = |package: &&Package| shipped.iter().any(|tree| package.why.contains_key(tree));
+    let mut packages: Vec<&Package> = lock.package.iter().filter(shipped).collect();
+    packages.sort_by_key(|package| std::cmp::Reverse(package.size)); // the largest first, so that no core waits at the end
+    let read = parallel::map(&packages, parallel::cores(), |package| {
+        let deb = store.bytes(&package.sha256, package.size)?;
+        Members::read(&deb).with_context(|| format!("cannot read {}", package.file_name()))
+    });
+    packages
+        .iter()
+        .zip(read)
+        .map(|(package, members)| Ok((package.sha256, members?)))
+        .collect()
+}
+
+/// Explains what is in an image of the guest.
+pub struct Origins<'a> {
+    at: BTreeMap<&'a str, Vec<(&'a Package, &'a Member)>>,
+    /// The first path of each content.
+    contents: BTreeMap<Sha256, (&'a str, &'a str)>,
+    /// What dpkg keeps about packages.
+    control: BTreeMap<String, (&'a Package, Sha256)>,
+    /// What dpkg makes for each package.
+    lists: BTreeSet<String>,
+    recipe: BTreeMap<&'a str, (&'a str, Sha256)>,
+    allowed: Vec<Pattern>,
+}
+
+impl<'a> Origins<'a> {
+    /// Takes together what may be in the image that `tree` is made into.
+    ///
+    /// # Errors
+    /// An allowance of the recipe that is no pattern.
+    pub fn of(tree: Tree, recipe: &Recipe, lock: &'a Lock, packages: &'a Packages) -> Result<Self> {
+        let (folder, allowed) = match tree {
+            Tree::Initrd => ("initrd/mkosi.extra", &recipe.initrd.allow_unowned),
+            _ => ("mkosi.extra", &recipe.root.allow_unowned),
+        };
+        let mut origins = Self {
+            at: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            control: BTreeMap::new(),
+            lists: BTreeSet::new(),
+            recipe: BTreeMap::new(),
+            allowed: allowed.iter().map(|text| pattern(text)).collect::<Result<_>>()?,
+        };
+        for package in lock.packages(tree).chain(lock.packages(Tree::Kernel)) {
+            if let Some(members) = packages.get(&package.sha256) {
+                origins.add(package, members);
+            }
+        }
+        let own = lock.source.iter();
+        origins.recipe = own
+            .filter_map(|source| Some((source.path.strip_prefix(folder)?, (source.path.as_str(), source.sha256))))
+            .collect();
+        Ok(origins)
+    }
+
+    fn add(&mut self, package: &'a Package, members: &'a Members) {
+        for (path, member) in &members.data {
+            if let Kind::File { sha256, .. } = member.kind {
+                self.contents.entry(sha256).or_insert((&package.name, path));
+            }
+            self.at.entry(path).or_default().push((package, member));
+        }
+        let (name, architecture) = (&package.name, &package.architecture);
+        for prefix in [name.clone(), format!("{name}:{architecture}")].map(|name| format!("/var/lib/dpkg/info/{name}"))
+        {
+            let control = members.control.iter();
+            let control = control.map(|(file, sha256)| (format!("{prefix}.{file}"), (package, *sha256)));
+            self.control.extend(control);
+            self.lists.insert(format!("{prefix}.list"));
+        }
+    }
+
+    /// Returns every node with its origin.
+    pub fn explain(&self, nodes: Vec<Node>) -> Vec<Content> {
+        let paths: BTreeSet<String> = nodes.iter().map(|node| node.path.clone()).collect();
+        let explained = nodes.into_iter().map(|node| Content {
+            origin: self.origin(&node, &paths),
+            node,
+        });
+        let mut contents: Vec<Content> = explained.collect();
+        explain_folders(&mut contents);
+        contents
+    }
+
+    /// Refuses an image with unexplained paths.
+    ///
+    /// # Errors
+    /// The paths, each with what is wrong with it.
+    pub fn check(&self, contents: &[Content]) -> Result<()> {
+        let unexplained = contents.iter().filter(|content| content.origin == Origin::Unexplained);
+        let lines: Vec<String> = unexplained
+            .map(|content| format!("\n  {}: {}", content.node.path, self.reason(&content.node)))
+            .collect();
+        let Some(first) = contents.first().filter(|_| !lines.is_empty()) else {
+            return Ok(());
+        };
+        let (image, count) = (&first.node.image.0, lines.len());
+        let more = if count > NAMED { "\n  …" } else { "" };
+        let named = lines[..count.min(NAMED)].concat();
+        let problem = format!("{image} has {count} paths that nothing explains:{named}{more}");
+        Err(Exit::No.because(
+            problem,
+            "remove them in the recipe, or say that they may be there: allow-unowned = [\"/PATH\"] in recipe.toml",
+        ))
+    }
+
+    fn origin(&self, node: &Node, paths: &BTreeSet<String>) -> Origin {
+        let known = self
+            .package(node)
+            .or_else(|| self.own(node))
+            .or_else(|| self.generated(node, paths));
+        known.unwrap_or_else(
+            || match self.allowed.iter().any(|pattern| classes::matches(pattern, &node.path)) {
+                true => Origin::Allowed,
+                false => Origin::Unexplained,
+            },
+        )
+    }
+
+    /// The first package, in the lock's order, that has the same thing here, or keeps it in dpkg's database, or has it at
+    /// the path that it was diverted from.
+    fn package(&self, node: &Node) -> Option<Origin> {
+        let control = self
+            .control
+            .get(&node.path)
+            .filter(|(_, wanted)| is_plain(node, *wanted));
+        let member = self.member(&node.path, node).or(control.map(|(package, _)| *package));
+        let diverted = || self.member(node.path.rsplit_once('.')?.0, node);
+        let package = member.or_else(diverted)?;
+        Some(Origin::Package {
+            name: package.name.clone(),
+            sha256: package.sha256,
+        })
+    }
+
+    fn member(&self, path: &str, node: &Node) -> Option<&'a Package> {
+        let mut members = self.at.get(path).into_iter().flatten();
+        let same = |member: &Member| member.kind.is_same(&node.kind);
+        let member = members.find(|(_, member)| same(member) && (!gains(node, member) || classes::is_privileged(node)));
+        member.map(|(package, _)| *package)
+    }
+
+    fn own(&self, node: &Node) -> Option<Origin> {
+        let (path, wanted) = self.recipe.get(node.path.as_str())?;
+        let same = matches!(&node.kind, Kind::File { sha256, .. } if sha256 == wanted);
+        (same && is_unprivileged(node)).then(|| Origin::Recipe {
+            path: (*path).to_owned(),
+        })
+    }
+
+    fn generated(&self, node: &Node, paths: &BTreeSet<String>) -> Option<Origin> {
+        let list = self.lists.contains(&node.path).then(|| "dpkg".into());
+        let class = list.or_else(|| classes::class(node, paths).map(String::from));
+        let class = class.or_else(|| self.copy(node))?;
+        let executable = matches!(node.kind, Kind::File { .. }) && node.mode & EXECUTABLE != 0;
+        (!executable && is_unprivileged(node)).then_some(Origin::Generated { class })
+    }
+
+    /// Maintainer scripts copy examples out of their packages to where administrators change them.
+    fn copy(&self, node: &Node) -> Option<String> {
+        let Kind::File { sha256, size: 1.., .. } = &node.kind else {
+            return None;
+        };
+        let changed = COPIED.iter().any(|folder| node.path.starts_with(folder));
+        let (package, path) = self.contents.get(sha256).filter(|_| changed)?;
+        Some(format!("copy of {path} of the package {package}"))
+    }
+
+    /// What is wrong with an unexplained path.
+    fn reason(&self, node: &Node) -> String {
+        let members = self.at.get(node.path.as_str()).into_iter().flatten();
+        let reasons = members.map(|(package, member)| match member.kind.is_same(&node.kind) {
+            true => format!(
+                "the package {} has it with fewer privileges ({:04o})",
+                package.name, member.mode
+            ),
+            false => format!("the package {} has something else there", package.name),
+        });
+        let reason = reasons.into_iter().next();
+        let recipe = self.recipe.get(node.path.as_str());
+        reason
+            .or_else(|| recipe.map(|(path, _)| format!("it is not what {path} of the recipe is")))
+            .unwrap_or_else(|| "neither a package nor the recipe has it, and nothing known makes it".into())
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern> {
+    let problem = || format!("recipe.toml allows {text:?}, which is no pattern of a path");
+    Pattern::new(text).or_mend(
+        Exit::Usage,
+        problem(),
+        "write a path: `*` stops at a slash, `**` does not",
+    )
+}
+
+/// Whether somebody may do more with the node than with what the package has.
+fn gains(node: &Node, member: &Member) -> bool {
+    let elsewhere = (node.uid, node.gid) != (member.uid, member.gid);
+    let set_id = node.mode & SET_ID != 0 && elsewhere;
+    let more = match node.kind {
+        Kind::Directory => is_open(node),
+        Kind::Symlink { .. } => false,
+        _ => set_id || node.mode & !member.mode & PRIVILEGE != 0,
+    };
+    more || !node.xattrs.is_empty()
+}
+
+/// Whether nobody gets anything from the node that its user does not have.
+fn is_unprivileged(node: &Node) -> bool {
+    let set_id = node.mode & SET_ID != 0 && !matches!(node.kind, Kind::Directory);
+    !set_id && node.xattrs.is_empty()
+}
+
+/// A file of this digest that gives nobody anything; dpkg keeps scripts executable.
+fn is_plain(node: &Node, wanted: Sha256) -> bool {
+    matches!(&node.kind, Kind::File { sha256, .. } if *sha256 == wanted) && is_unprivileged(node)
+}
+
+/// Folders are there for what is in them: one that holds nothing but what is not explained is no better than that.
+fn explain_folders(contents: &mut [Content]) {
+    let mut inside = BTreeMap::<String, &Origin>::new();
+    let things = contents.iter().filter(|content| content.node.kind != Kind::Directory);
+    let best = |origin: &Origin| match origin {
+        Origin::Unexplained => 0,
+        Origin::Allowed => 1,
+        _ => 2,
+    };
+    for content in things {
+        let path = &content.node.path;
+        for (end, _) in path.match_indices('/') {
+            let origin = inside.entry(path[..end.max(1)].into()).or_insert(&content.origin);
+            if best(&content.origin) > best(origin) {
+                *origin = &content.origin;
+            }
+        }
+    }
+    let made = Origin::Generated {
+        class: "folder of what is in it".into(),
+    };
+    let origin = |path: &str| match inside.get(path) {
+        Some(origin @ (Origin::Unexplained | Origin::Allowed)) => (*origin).clone(),
+        _ => made.clone(),
+    };
+    let folders = contents.iter().enumerate().filter(|(_, content)| {
+        content.origin == Origin::Unexplained && content.node.kind == Kind::Directory && !is_open(&content.node)
+    });
+    let explained: Vec<_> = folders
+        .map(|(index, content)| (index, origin(&content.node.path)))
+        .collect();
+    for (index, origin) in explained {
+        contents[index].origin = origin;
+    }
+}
+
+/// Whether everybody may put things into a folder, and take away those of others.
+fn is_open(folder: &Node) -> bool {
+    folder.mode & 0o1002 == 0o002
+}
+
+#[cfg(test)]
+mod tests;
