@@ -6,11 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use zerocopy::little_endian::{U16, U32};
+use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::extents::{Extent, Sink, Stored};
-use super::inode::{Data, Layout, damaged};
+use super::inode::{Data, damaged};
 use super::{Erofs, ErofsError};
 use crate::ReadAt;
 
@@ -27,24 +27,12 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() == 8);
 
-/// `struct z_erofs_lcluster_index`.
-#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Full {
-    advise: U16,
-    offset: U16,
-    union: U32,
-}
-
-const _: () = assert!(size_of::<Full>() == 8);
-
 /// `Z_EROFS_ADVISE_*`.
 mod advise {
     pub(super) const COMPACT_2B: u16 = 1;
     pub(super) const BIG_CLUSTERS: u16 = 2;
     /// The same of pieces of the second compression, which we refuse; `mkfs.erofs` says it of all.
     pub(super) const BIG_CLUSTERS_2: u16 = 4;
-    pub(super) const INTERLACED: u16 = 0x10;
 }
 
 /// `Z_EROFS_LI_D0_CBLKCNT`: the number is one of blocks, not a distance.
@@ -60,7 +48,6 @@ pub(super) struct Index {
     /// Where the entries start.
     entries: u64,
     end: u64,
-    compact: bool,
     /// Entries of four bytes before those of two, and how many of the latter there are.
     first: u64,
     halves: u64,
@@ -68,7 +55,9 @@ pub(super) struct Index {
     /// Binary logarithm of what an entry stands for.
     bits: u8,
     big: bool,
-    interlaced: bool,
+    block_bits: u8,
+    /// Of the file, in bytes.
+    size: u64,
 }
 
 /// What an entry says.
@@ -102,7 +91,7 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
         let start = data.end.next_multiple_of(8);
         self.check_range(start, 8)?;
         let header: Header = self.structure(start)?;
-        let known = advise::COMPACT_2B | advise::BIG_CLUSTERS | advise::BIG_CLUSTERS_2 | advise::INTERLACED;
+        let known = advise::COMPACT_2B | advise::BIG_CLUSTERS | advise::BIG_CLUSTERS_2;
         let (found, bits) = (header.advise.get(), header.cluster_bits);
         let inline = header.inline_size.get();
         if found & !known != 0 || bits > 2 || header.algorithms != 0 || inline != 0 || header.reserved.get() != 0 {
@@ -113,26 +102,21 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
         }
         let bits = self.superblock.block_bits + bits;
         let count = data.size.div_ceil(1 << bits);
-        let compact = data.layout == Layout::CompressedCompact;
-        let entries = start + if compact { 8 } else { 16 };
+        let entries = start + 8;
         let (first, halves) = parts(entries, count, found & advise::COMPACT_2B != 0);
-        let size = if compact {
-            compact_size(first, halves, count)
-        } else {
-            count.saturating_mul(8)
-        };
+        let size = compact_size(first, halves, count);
         self.check_range(entries, size)?;
         Ok(Index {
             start,
             entries,
             end: entries + size,
-            compact,
             first,
             halves,
             count,
             bits,
             big: found & advise::BIG_CLUSTERS != 0,
-            interlaced: found & advise::INTERLACED != 0,
+            block_bits: self.superblock.block_bits,
+            size: data.size,
         })
     }
 
@@ -148,55 +132,21 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
                 let ended = index
                     .next(&mut piece, cluster, entry)
                     .map_err(|why| damaged(data.nid, why))?;
-                if let Some((ended, end)) = ended {
-                    self.finish(data, &index, &ended, end, sink)?;
+                if let Some(ended) = ended {
+                    sink(ended)?;
                 }
                 cluster += 1;
             }
         }
         match piece {
             Some(last) if last.start == data.size => Ok(()), // it says where the one before ends
-            Some(last) => self.finish(data, &index, &last, data.size, sink),
+            Some(last) => sink(index.extent(&last, data.size).map_err(|why| damaged(data.nid, why))?),
             None => Err(damaged(data.nid, "its index is empty".into())),
         }
     }
 
-    /// Hands over the piece that ends at `end`.
-    fn finish(&self, data: &Data, index: &Index, piece: &Piece, end: u64, sink: Sink<'_>) -> Result<(), ErofsError> {
-        let length = end.checked_sub(piece.start).filter(|length| *length > 0);
-        let length = length.filter(|_| end <= data.size);
-        let length = length.ok_or_else(|| damaged(data.nid, "a piece is outside the file".into()))?;
-        let start = self.offset(piece.block);
-        let stored = u64::from(piece.blocks.unwrap_or(1)) << self.superblock.block_bits;
-        if stored > STORED_LIMIT || length > LENGTH_LIMIT || piece.plain && length > stored {
-            let why = format!("a piece of {length} bytes has {stored} bytes in the image");
-            return Err(damaged(data.nid, why));
-        }
-        if !piece.plain {
-            let stored = Stored::Lz4(stored);
-            return sink(Extent { length, start, stored });
-        }
-        if !index.interlaced {
-            return sink(Extent::plain(start, length));
-        }
-        if stored > self.block() {
-            return Err(damaged(data.nid, format!("an interlaced piece has {stored} bytes")));
-        }
-        let skip = piece.start % self.block();
-        let right = length.min(self.block() - skip);
-        sink(Extent::plain(start + skip, right))?;
-        if length > right {
-            sink(Extent::plain(start, length - right))?;
-        }
-        Ok(())
-    }
-
     /// The entries that are stored together, from that of `cluster` on, which is the first of them.
     fn pack(&self, index: &Index, cluster: u64) -> Result<Vec<Entry>, PackError> {
-        if !index.compact {
-            let full: Full = self.structure(index.entries + 8 * cluster)?;
-            return Ok(alloc::vec![full.entry(index)?]);
-        }
         let behind = cluster.saturating_sub(index.first);
         if cluster < index.first || behind >= index.halves {
             let start = index.entries + 4 * cluster - 2 * behind.min(index.halves);
@@ -247,20 +197,6 @@ fn parts(entries: u64, count: u64, halves: bool) -> (u64, u64) {
 fn compact_size(first: u64, halves: u64, count: u64) -> u64 {
     let last = count - first - halves;
     4 * first.next_multiple_of(2) + 2 * halves + 4 * last.next_multiple_of(2)
-}
-
-impl Full {
-    fn entry(&self, index: &Index) -> Result<Entry, String> {
-        let (advise, number) = (self.advise.get(), self.union.get());
-        let distance = number & 0xffff;
-        let (kind, offset) = (u32::from(advise & 3), self.offset.get().into());
-        if advise & !3 != 0 {
-            return Err(format!("an entry of its index says {advise:#x}"));
-        }
-        entry(index, kind, if kind == INSIDE { distance } else { offset }, || {
-            Ok(number)
-        })
-    }
 }
 
 /// `Z_EROFS_LCLUSTER_TYPE_*`.
@@ -342,8 +278,8 @@ fn blocks_before(raw: &[(u32, u32)], big: bool) -> Result<u32, String> {
 }
 
 impl Index {
-    /// Takes the entry of the next cluster; returns the piece that ends there, and where in the file that is.
-    fn next(&self, piece: &mut Option<Piece>, cluster: u64, entry: Entry) -> Result<Option<(Piece, u64)>, String> {
+    /// Takes the entry of the next cluster; returns the piece that ends there.
+    fn next(&self, piece: &mut Option<Piece>, cluster: u64, entry: Entry) -> Result<Option<Extent>, String> {
         match entry {
             Entry::Head { plain, offset, block } => {
                 let start = (cluster << self.bits) + u64::from(offset);
@@ -357,7 +293,8 @@ impl Index {
                     block,
                     blocks: None,
                 };
-                Ok(piece.replace(next).map(|piece| (piece, start)))
+                let ended = piece.replace(next).map(|piece| self.extent(&piece, start));
+                ended.transpose()
             }
             Entry::Inside(back) => self.check_inside(piece.as_ref(), cluster, back).map(|()| None),
             Entry::Blocks(blocks) => {
@@ -369,6 +306,25 @@ impl Index {
                 Ok(None)
             }
         }
+    }
+
+    /// The piece that ends at `end`.
+    fn extent(&self, piece: &Piece, end: u64) -> Result<Extent, String> {
+        let length = end
+            .checked_sub(piece.start)
+            .filter(|length| *length > 0 && end <= self.size);
+        let length = length.ok_or("a piece is outside the file")?;
+        let start = u64::from(piece.block) << self.block_bits;
+        let stored = u64::from(piece.blocks.unwrap_or(1)) << self.block_bits;
+        if stored > STORED_LIMIT || length > LENGTH_LIMIT || piece.plain && length > stored {
+            return Err(format!("a piece of {length} bytes has {stored} bytes in the image"));
+        }
+        let stored = if piece.plain {
+            Stored::AsItIs
+        } else {
+            Stored::Lz4(stored)
+        };
+        Ok(Extent { length, start, stored })
     }
 
     /// The way back leads no further than to the start of the piece; one of several blocks has said how many.

@@ -88,6 +88,9 @@ fn read_block(block: &[u8], entries: &mut Vec<Entry>) -> Result<(), String> {
             false => name,
         };
         check_name(name)?;
+        if entry.reserved != 0 {
+            return Err("a reserved byte of an entry is not zero".into());
+        }
         entries.push(Entry {
             name: name.into(),
             nid: entry.nid.get(),

@@ -57,7 +57,7 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
             _ if data.size == 0 => Ok(()),
             Layout::Plain => checked(Extent::plain(self.offset(data.union), data.size)),
             Layout::Inline => self.inline(data, &mut checked),
-            Layout::CompressedFull | Layout::CompressedCompact => self.compressed(data, &mut checked),
+            Layout::Compressed => self.compressed(data, &mut checked),
             Layout::Chunks => self.chunks(data, &mut checked),
         }
     }
@@ -117,7 +117,7 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
         match data.layout {
             _ if data.size == 0 => Ok(data.end..data.end),
             Layout::Plain | Layout::Inline => Ok(data.end..data.end),
-            Layout::CompressedFull | Layout::CompressedCompact => self.index(data).map(|index| index.range()),
+            Layout::Compressed => self.index(data).map(|index| index.range()),
             Layout::Chunks => Ok(self.chunk_map(data)?.0),
         }
     }

@@ -71,12 +71,10 @@ pub(super) struct Data {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Layout {
     Plain,
-    /// Compressed, eight bytes of index for each block.
-    CompressedFull,
     /// The last block is behind the inode.
     Inline,
-    /// Compressed, four or two bytes of index for each block.
-    CompressedCompact,
+    /// With four or two bytes of index for each block.
+    Compressed,
     Chunks,
 }
 
@@ -122,6 +120,9 @@ const _: () = assert!(size_of::<Extended>() == 64);
 
 impl Compact {
     fn extended(self, time: u64) -> Extended {
+        let mut reserved2 = [0; 16];
+        reserved2[..4].copy_from_slice(self.reserved.as_bytes());
+        reserved2[4..8].copy_from_slice(self.reserved2.as_bytes());
         Extended {
             format: self.format,
             xattr_count: self.xattr_count,
@@ -135,7 +136,7 @@ impl Compact {
             time: time.into(),
             nanoseconds: 0.into(),
             links: u32::from(self.links.get()).into(),
-            reserved2: [0; 16],
+            reserved2,
         }
     }
 }
@@ -151,6 +152,9 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
     pub(super) fn inode(&self, nid: u64) -> Result<Inode, ErofsError> {
         let start = nid.saturating_mul(32).saturating_add(self.superblock.inodes);
         let (raw, size) = self.raw_inode(start)?;
+        if raw.reserved != 0 || raw.reserved2 != [0; 16] {
+            return Err(damaged(nid, "reserved bytes are not zero".into()));
+        }
         let layout = layout(nid, raw.format.get())?;
         let xattrs = self.xattrs(nid, start.saturating_add(size), raw.xattr_count.get())?;
         let data = Data {
@@ -223,9 +227,11 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
 fn layout(nid: u64, format: u16) -> Result<Layout, ErofsError> {
     match format >> 1 {
         0 => Ok(Layout::Plain),
-        1 => Ok(Layout::CompressedFull),
+        1 => Err(ErofsError::Feature(
+            "an index of eight bytes for each block (COMPRESSED_FULL)".into(),
+        )),
         2 => Ok(Layout::Inline),
-        3 => Ok(Layout::CompressedCompact),
+        3 => Ok(Layout::Compressed),
         4 => Ok(Layout::Chunks),
         _ => Err(damaged(nid, format!("its format is {format:#x}"))),
     }

@@ -22,7 +22,7 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
         used.sort_unstable_by_key(|range| (range.start, range.end));
         let end = self.image.size();
         let (mut found, mut done) = (Vec::new(), 0);
-        for range in used.into_iter().chain([end..end]) {
+        for range in used.into_iter().chain(core::iter::once(end..end)) {
             if range.start < done {
                 return Err(ErofsError::Overlap { offset: range.start });
             }

@@ -58,6 +58,9 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
         };
         let body = self.bytes(start, 12 + 4 * words)?;
         let (header, rest) = Header::ref_from_prefix(&body).map_err(|_| outside(nid))?;
+        if header.reserved != [0; 7] {
+            return Err(damaged(nid, "reserved bytes of its attributes are not zero".into()));
+        }
         let (shared, mut own) = rest
             .split_at_checked(4 * usize::from(header.shared))
             .ok_or_else(|| outside(nid))?;

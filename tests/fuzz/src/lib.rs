@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use measure::Sha256;
 use measure::boot::{BootEvents, DiskBoot, KernelImage};
+use measure::cpio::Archives;
+use measure::erofs::Erofs;
 use measure::event_log::{EventLog, LogOf, compare};
 use measure::evidence::{SnpReport, TdxQuote};
 use measure::gpt::Gpt;
@@ -34,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     ("evidence", evidence),
     ("firmware", firmware),
     ("host", host),
+    ("erofs", erofs),
+    ("cpio", cpio),
 ];
 
 /// Firmware that is started with SEV-SNP.
@@ -152,6 +156,38 @@ pub fn host(bytes: &[u8]) {
         if let Some(firmware) = &*FIRMWARE {
             let _ = tpm::log(firmware, &firmware.secure_boot, Some(&host), BootEvents::default());
         }
+    }
+}
+
+/// A root image, whatever its checksum was.
+pub fn erofs(bytes: &[u8]) {
+    let mut image = bytes.to_vec();
+    if let Some(block) = image.get_mut(1024..4096) {
+        block[4..8].fill(0);
+        let checksum = crc32c(block);
+        block[4..8].copy_from_slice(&checksum.to_le_bytes());
+    }
+    let Ok(image) = Erofs::read(&image[..]) else { return };
+    let Ok(nodes) = image.walk() else { return };
+    let _ = image.slack(&nodes);
+    for node in &nodes {
+        let _ = image.content(&node.inode, |_| {});
+    }
+}
+
+/// CRC-32C without the final inversion, a bit at a time.
+fn crc32c(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(u32::MAX, |crc, byte| {
+        let step = |crc: u32, _| crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        (0..8).fold(crc ^ u32::from(*byte), step)
+    })
+}
+
+/// An initrd, unpacked by zstd.
+pub fn cpio(bytes: &[u8]) {
+    let mut archives = Archives::new(bytes);
+    while let Ok(Some(_)) = archives.next_entry() {
+        let _ = archives.content(|_| {});
     }
 }
 

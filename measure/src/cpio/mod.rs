@@ -36,13 +36,16 @@ pub struct Archives<S> {
     content: u64,
     /// What there is so far, by its path.
     seen: BTreeMap<Vec<u8>, Seen>,
-    /// First paths of files of several paths, since the last trailer: by device and inode, with mode, owner and time.
-    links: BTreeMap<((u32, u32), u32), (Vec<u8>, About)>,
+    /// First paths of files of several paths, since the last trailer: with what all paths say.
+    links: BTreeMap<Identity, (Vec<u8>, About)>,
     /// What names and targets have had, in bytes.
     names: u64,
     /// Whether a trailer is to come.
     inside: bool,
 }
+
+/// Device and inode.
+type Identity = ((u32, u32), u32);
 
 /// Mode, owner, group and time.
 type About = (u32, u32, u32, u32);
@@ -439,3 +442,6 @@ fn normal(name: &[u8]) -> Result<Vec<u8>, &'static str> {
         false => Err("has a part that is empty, . or .., or has more than 255 bytes"),
     }
 }
+
+#[cfg(test)]
+mod tests;
