@@ -8,6 +8,7 @@ mod inside;
 mod inspect;
 mod lock;
 mod measure;
+mod sbom;
 mod supply;
 mod verify;
 
@@ -28,6 +29,8 @@ enum Command {
     Measure(Box<measure::Measure>),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    #[command(subcommand)]
+    Sbom(sbom::Sbom),
     Explain(explain::Args),
     Boot(boot::Args),
     Doctor(doctor::Args),
@@ -43,6 +46,7 @@ impl Cli {
             Command::Measure(measure) => measure.run(),
             Command::Verify(verify) => verify.run(),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),
             Command::Boot(boot) => boot.run(),
             Command::Doctor(doctor) => doctor.run(),

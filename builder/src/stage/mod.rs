@@ -1,5 +1,6 @@
 //! One file per arrow of the line from recipe to release.
 
+pub mod account;
 pub mod assemble;
 pub mod base;
 pub mod boot;
