@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use ::measure::uki::Uki;
 use ::measure::{Sha256, Sha512};
+use anyhow::{Context as _, Result};
 
 use crate::debian::deb;
 use crate::document::reference_values;
@@ -116,7 +116,9 @@ impl Build<'_> {
             .iter()
             .filter_map(|(name, stamp)| Some((name.as_str(), *stamp, *roles.get(name.as_str())?)))
             .collect();
-        let digests = files::for_each(&roles, |(name, _, _)| files::open(&folder.join(name)).and_then(|mut file| files::sha512(&mut file)));
+        let digests = files::for_each(&roles, |(name, _, _)| {
+            files::open(&folder.join(name)).and_then(|mut file| files::sha512(&mut file))
+        });
         let described = roles.into_iter().zip(digests).map(|((name, stamp, role), sha512)| {
             let sha512 = sha512.with_context(|| format!("cannot read {name} of the release"))?;
             Ok(Artifact {
@@ -149,7 +151,9 @@ impl Build<'_> {
     /// What the packages say that are in the release, and the one whose stub begins the UKI.
     fn package_facts(&self) -> Result<BTreeMap<Sha256, PackageFacts>> {
         let packages = self.lock.package.iter();
-        let packages: Vec<_> = packages.filter(|package| sbom::ships(package) || package.name == STUB_PACKAGE).collect();
+        let packages: Vec<_> = packages
+            .filter(|package| sbom::ships(package) || package.name == STUB_PACKAGE)
+            .collect();
         let facts = files::for_each(&packages, |package| {
             let deb = self.store.bytes(&package.sha256, package.size)?;
             let facts = PackageFacts {
@@ -201,5 +205,8 @@ impl Build<'_> {
 /// The digests of the sections of a UKI that are measured.
 fn sections(uki: &[u8]) -> Result<BTreeMap<&'static str, Sha256>> {
     let uki = Uki::read(uki).context("the UKI cannot be read back")?;
-    Ok(uki.measured().map(|section| (section.name, Sha256::of(section.data))).collect())
+    Ok(uki
+        .measured()
+        .map(|section| (section.name, Sha256::of(section.data)))
+        .collect())
 }
