@@ -144,6 +144,7 @@ impl Build<'_> {
             artifacts: &described,
             sections: &sections(&uki)?,
             contents: &[],
+            payloads: &[],
             packages: &self.package_facts()?,
         })
     }

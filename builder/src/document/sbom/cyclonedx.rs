@@ -102,6 +102,7 @@ fn kind(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Disk) => "platform",
         Kind::Artifact(Role::Firmware { .. }) => "firmware",
         Kind::Artifact(_) | Kind::Section => "file",
+        Kind::Payload => "application",
         Kind::Binary { .. } | Kind::Source => "library",
         Kind::System => "operating-system",
     }
@@ -168,7 +169,7 @@ fn hash(algorithm: &str, digest: impl ToString) -> Value {
 
 /// What a copyright file says is what Debian has found about its licences; nobody here has looked further.
 fn licence(component: &Component<'_>) -> Value {
-    match component.declared() {
+    match component.licence {
         Some(expression) => json!({ "expression": expression, "acknowledgement": "concluded" }),
         None => no_licence(),
     }

@@ -92,6 +92,8 @@ fn contents() -> Vec<Content> {
             "gid":0,"origin":{"from":"package","name":"login","sha256":"LOGIN"}}"#,
         r#"{"image":"rootfs.erofs","path":"/etc/ld.so.cache","type":"file","size":5,"sha256":"LOGIN","mode":"0644","uid":0,
             "gid":0,"origin":{"from":"generated","class":"ld-cache"}}"#,
+        r#"{"image":"rootfs.erofs","path":"/usr/bin/kata-agent","type":"file","size":5,"sha256":"LOGIN","mode":"0755",
+            "uid":0,"gid":0,"origin":{"from":"payload","name":"kata-agent"}}"#,
         r#"{"image":"initrd.cpio.zst","path":"/etc/issue","type":"file","size":5,"sha256":"LOGIN","mode":"0644","uid":0,
             "gid":0,"origin":{"from":"recipe","path":"mkosi.extra/etc/issue"}}"#,
     ];
@@ -146,6 +148,15 @@ impl Case<'_> {
             artifacts: &artifacts,
             sections: &[(".linux", Sha256::of("vmlinuz")), (".sbat", Sha256::of("sbat"))].into(),
             contents: &self.contents,
+            payloads: &[Payload {
+                name: "kata-agent",
+                version: "3.2",
+                tree: Tree::Root,
+                sha256: Sha256::of("agent"),
+                sha512: Sha512::of("agent"),
+                licence: Some("Apache-2.0"),
+                url: Some("pkg:github/kata-containers/kata-containers@3.2"),
+            }],
             packages: &self.facts,
         })
     }
@@ -617,6 +628,25 @@ fn files_are_in_their_image_and_of_their_package() -> Result<()> {
     let unowned = |name| components.iter().any(|component| component["name"] == name);
     assert!(unowned("/etc/ld.so.cache") && unowned("/etc/issue"));
     assert!(!unowned("/usr/bin/login") && !unowned("/usr/bin"));
+    Ok(())
+}
+
+#[test]
+fn a_payload_is_a_component_that_contains_its_files() -> Result<()> {
+    let [spdx3, cyclonedx, spdx2] = views()?;
+    let agent = named(graph(&spdx3), "software_Package", "kata-agent");
+    let root = named(graph(&spdx3), "software_File", "rootfs.erofs");
+    let file = named(graph(&spdx3), "software_File", "/usr/bin/kata-agent");
+    let holds = |from: &Value, to: &Value| {
+        related(&spdx3, from, "contains")
+            .iter()
+            .any(|(found, _)| **found == to["spdxId"])
+    };
+    assert!(holds(root, agent) && holds(agent, file));
+    let components = cyclonedx["components"].as_array().expect("a list");
+    let licence = &named(components, "application", "kata-agent")["licenses"][0];
+    assert_eq!(licence["expression"], "Apache-2.0");
+    assert_eq!(find(&spdx2, "kata-agent", "INSTALL")["licenseDeclared"], "Apache-2.0");
     Ok(())
 }
 
