@@ -18,7 +18,7 @@ const SPDX2: &str = "sbom.spdx.json";
 const LIBRARIES: &str = include_str!("sbom.py");
 
 /// What sbom-tools finds and what is no fault: document, rule, component, and why.
-const KNOWN: [(&str, &str, &str, &str); 4] = [
+const KNOWN: [(&str, &str, &str, &str); 5] = [
     (
         CYCLONEDX,
         "SBOM-CISA2026-SIGNATURE",
@@ -31,6 +31,12 @@ const KNOWN: [(&str, &str, &str, &str); 4] = [
         "SBOM-CISA2026-GENERATION-CONTEXT",
         "",
         "it is in software_sbomType, which sbom-tools does not read",
+    ),
+    (
+        SPDX3,
+        "SBOM-CISA2026-LICENSE",
+        "debian",
+        "it is NoAssertionLicense, which sbom-tools does not read; packages have licences of their own",
     ),
     (
         "",
@@ -67,7 +73,9 @@ pub(crate) fn check(release: &Path) -> Result<()> {
     match host::has(&judges.shell, "sbom-tools") {
         true => judges.minimum_elements(),
         false => {
-            println!("oracle sbom: no sbom-tools: cargo install sbom-tools --version 0.3.0 --no-default-features --features cli");
+            println!(
+                "oracle sbom: no sbom-tools: cargo install sbom-tools --version 0.3.0 --no-default-features --features cli"
+            );
             Ok(())
         }
     }
@@ -89,14 +97,22 @@ impl Judges<'_> {
     }
 
     fn schemas(&self, resources: &Path) -> Result<()> {
-        let (shell, by_schema, document) = (&self.shell, self.programs.join("check-jsonschema"), self.document(SPDX2));
+        let (shell, by_schema, document) = (
+            &self.shell,
+            self.programs.join("check-jsonschema"),
+            self.document(SPDX2),
+        );
         let schema = resources.join("spdx-2.3-schema.json");
         cmd!(shell, "{by_schema} --quiet --schemafile {schema} {document}")
             .quiet()
             .run()
             .context("the SBOM is not what the schema of SPDX 2.3 allows")?;
         println!("oracle sbom: {SPDX2}: schema");
-        self.library(&["schema"], SPDX3, &[resources.join("schema/3.0.1/spdx-json-schema.json")])?;
+        self.library(
+            &["schema"],
+            SPDX3,
+            &[resources.join("schema/3.0.1/spdx-json-schema.json")],
+        )?;
         let shapes = ["rdf/3.0.1/spdx-context.jsonld", "rdf/3.0.1/spdx-model.ttl"].map(|file| resources.join(file));
         self.library(&["shapes"], SPDX3, &shapes)
     }
@@ -115,11 +131,21 @@ impl Judges<'_> {
     /// packages, which are no part of the image; its verdict does not count them.
     fn rules(&self) -> Result<()> {
         let (shell, checker) = (&self.shell, self.programs.join("ntia-checker"));
-        for (format, rules, document) in [("spdx2", "ntia", SPDX2), ("spdx3", "ntia", SPDX3), ("spdx3", "bsi", SPDX3)] {
+        for (format, rules, document) in [
+            ("spdx2", "ntia", SPDX2),
+            ("spdx3", "ntia", SPDX3),
+            ("spdx3", "bsi", SPDX3),
+        ] {
             let path = self.document(document);
-            let output = cmd!(shell, "{checker} -s {format} -c {rules} {path}").quiet().ignore_status().output()?;
+            let output = cmd!(shell, "{checker} -s {format} -c {rules} {path}")
+                .quiet()
+                .ignore_status()
+                .output()?;
             let said = String::from_utf8_lossy(&output.stdout);
-            ensure!(output.status.success(), "{document} is not what {rules} asks for:\n{said}");
+            ensure!(
+                output.status.success(),
+                "{document} is not what {rules} asks for:\n{said}"
+            );
             println!("oracle sbom: {document}: {rules}");
         }
         Ok(())
@@ -137,11 +163,20 @@ impl Judges<'_> {
                 .read()?;
             let read: Value = serde_json::from_str(&read)?;
             let distribution = (read["distro"]["id"].as_str(), read["distro"]["versionID"].as_str());
-            ensure!(distribution == (Some("debian"), Some("13")), "syft takes {document} for {distribution:?}");
+            ensure!(
+                distribution == (Some("debian"), Some("13")),
+                "syft takes {document} for {distribution:?}"
+            );
             let found = packages(&read);
             let differ: Vec<_> = found.symmetric_difference(&locked).collect();
-            ensure!(differ.is_empty(), "syft and recipe.lock do not agree on {document}: {differ:#?}");
-            println!("oracle sbom: {document}: syft reads {} packages of debian 13 and their sources", found.len());
+            ensure!(
+                differ.is_empty(),
+                "syft and recipe.lock do not agree on {document}: {differ:#?}"
+            );
+            println!(
+                "oracle sbom: {document}: syft reads {} packages of debian 13 and their sources",
+                found.len()
+            );
         }
         Ok(())
     }
@@ -172,9 +207,15 @@ impl Judges<'_> {
             let judged = judged.quiet().ignore_stderr().ignore_status().read()?;
             let judged: Value = serde_json::from_str(&judged).context("sbom-tools gives no verdict")?;
             let violations = judged["violations"].as_array().context("sbom-tools gives no verdict")?;
-            let unknown: Vec<_> = violations.iter().filter(|violation| !is_known(document, violation)).collect();
+            let unknown: Vec<_> = violations
+                .iter()
+                .filter(|violation| !is_known(document, violation))
+                .collect();
             ensure!(unknown.is_empty(), "{document} is not what CISA asks for: {unknown:#?}");
-            println!("oracle sbom: {document}: cisa-2026, {} known findings", violations.len());
+            println!(
+                "oracle sbom: {document}: cisa-2026, {} known findings",
+                violations.len()
+            );
         }
         Ok(())
     }
