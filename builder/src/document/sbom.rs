@@ -52,6 +52,8 @@ pub struct Facts<'a> {
     pub sections: &'a BTreeMap<&'a str, Sha256>,
     /// Every path of the images.
     pub contents: &'a [Content],
+    /// What the recipe brings in that no archive has.
+    pub payloads: &'a [Payload<'a>],
     /// What is known of packages beside the lock, by the digest of the `.deb`.
     pub packages: &'a BTreeMap<Sha256, PackageFacts>,
 }
@@ -64,6 +66,21 @@ pub struct PackageFacts {
     pub licence: Licence,
     /// The text of its control file.
     pub control: String,
+}
+
+/// A file or an archive from elsewhere, whose contents are in an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    /// The tree that it enters: root or initrd.
+    pub tree: Tree,
+    pub sha256: Sha256,
+    pub sha512: Sha512,
+    /// An SPDX expression.
+    pub licence: Option<&'a str>,
+    /// Its package URL.
+    pub url: Option<&'a str>,
 }
 
 /// A distribution and its release, as scanners look it up: `debian` and `13`, never the code name.
@@ -229,6 +246,14 @@ impl<'a> Role<'a> {
             Self::Kernel { package } => Some((Tree::Kernel, package)),
             Self::Uki { stub } => Some((Tree::Tools, stub)),
             _ => None,
+        }
+    }
+
+    /// The image that a tree becomes.
+    fn of_tree(tree: Tree) -> Self {
+        match tree {
+            Tree::Initrd => Self::Initrd,
+            _ => Self::Root,
         }
     }
 

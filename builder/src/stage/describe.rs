@@ -111,6 +111,7 @@ impl Described<'_> {
             artifacts: &described,
             sections: &sections(&uki)?,
             contents,
+            payloads: &[],
             packages: &self.package_facts(),
         })
     }

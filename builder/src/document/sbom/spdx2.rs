@@ -3,8 +3,6 @@
 //! Files of the release are packages here: a file element needs a SHA-1, and a package that contains files needs more
 //! of them (sections 7.9 and 8.4).
 
-use std::collections::BTreeMap;
-
 use measure::Sha256;
 use serde_json::{Map, Value, json};
 
@@ -51,7 +49,7 @@ fn packages(bill: &Bill<'_>) -> Vec<Value> {
 }
 
 fn package(id: &str, component: &Component<'_>) -> Value {
-    let licence = component.declared().unwrap_or(NOASSERTION);
+    let licence = component.licence.unwrap_or(NOASSERTION);
     let mut package = json!({
         "SPDXID": format!("SPDXRef-{id}"),
         "name": component.name,
@@ -67,7 +65,7 @@ fn package(id: &str, component: &Component<'_>) -> Value {
     let fields = package.as_object_mut().expect("it was just made");
     let mut add = |name: &str, value: Option<Value>| fields.extend(value.map(|value| (name.to_owned(), value)));
     add("checksums", checksums(component));
-    add("externalRefs", component.url.as_ref().map(|url| package_url(url)));
+    add("externalRefs", references(component));
     add("homepage", component.homepage.map(Into::into));
     add(
         "originator",
@@ -108,7 +106,7 @@ fn purpose(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Firmware { .. }) => "FIRMWARE",
         Kind::Artifact(Role::Uki { .. }) => "APPLICATION",
         Kind::Artifact(_) | Kind::Section => "FILE",
-        Kind::Binary { .. } => "INSTALL",
+        Kind::Binary { .. } | Kind::Payload => "INSTALL",
         Kind::Source => "SOURCE",
         Kind::System => "OPERATING_SYSTEM",
     }
@@ -125,8 +123,11 @@ fn checksum(algorithm: &str, digest: impl ToString) -> Value {
     json!({ "algorithm": algorithm, "checksumValue": digest.to_string() })
 }
 
-fn package_url(url: &str) -> Value {
-    json!([{ "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": url }])
+fn references(component: &Component<'_>) -> Option<Value> {
+    let url = component.url.clone().map(|url| ("PACKAGE-MANAGER", "purl", url));
+    let cpe = component.cpe().map(|cpe| ("SECURITY", "cpe23Type", cpe));
+    let (category, kind, locator) = url.or(cpe)?;
+    Some(json!([{ "referenceCategory": category, "referenceType": kind, "referenceLocator": locator }]))
 }
 
 /// An agent as section 7.5 spells one.
@@ -138,12 +139,11 @@ fn actor(agent: &Agent<'_>) -> String {
     }
 }
 
-/// The texts of licences that have no name on the SPDX list, each once.
+/// The texts of licences that have no name on the SPDX list.
 fn extracted(bill: &Bill<'_>) -> Vec<Value> {
-    let licences = bill.components.values().filter_map(|component| component.licence);
-    let texts: BTreeMap<_, _> = licences.flat_map(|licence| &licence.texts).collect();
-    let info = |(id, text): (&String, &String)| json!({ "licenseId": id, "extractedText": text, "name": NOASSERTION });
-    texts.into_iter().map(info).collect()
+    let texts = bill.texts.iter();
+    let info = |(id, text)| json!({ "licenseId": id, "extractedText": text, "name": NOASSERTION });
+    texts.map(info).collect()
 }
 
 fn relationships(bill: &Bill<'_>) -> Vec<Value> {

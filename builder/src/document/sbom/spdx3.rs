@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use measure::Sha256;
 use serde_json::{Value, json};
 
+use super::Role;
 use super::agent::{self, Agent};
 use super::bill::{Bill, Component, File, Form, How, Kind};
-use super::{Licence, Role};
 use crate::model;
 use crate::model::contents::Origin;
 use crate::model::lock::{Package, Source, Tree};
@@ -19,6 +19,9 @@ const CONTEXT: &str = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld";
 const CREATION: &str = "_:creation";
 const NOTHING: &str = "https://spdx.org/rdf/3.0.1/terms/Core/NoneElement";
 const NO_LICENCE: &str = "https://spdx.org/rdf/3.0.1/terms/ExpandedLicensing/NoAssertionLicense";
+
+/// What the document itself may be used under: SPDX asks for this one.
+const DATA_LICENCE: &str = "CC0-1.0";
 
 /// Who is not known.
 const NOBODY: Agent<'static> = Agent {
@@ -80,7 +83,7 @@ impl<'a> View<'a> {
         let mut document = self.element("SpdxDocument", "document", &name);
         document["rootElement"] = json!([self.id("sbom")]);
         document["profileConformance"] = json!(["build", "core", "simpleLicensing", "software"]);
-        document["dataLicense"] = "https://spdx.org/licenses/CC0-1.0".into();
+        document["dataLicense"] = self.id(&licence_id(DATA_LICENCE)).into();
         document
     }
 
@@ -140,31 +143,28 @@ impl<'a> View<'a> {
     /// Expressions, each once, and the texts that they name.
     fn licences(&self) -> Vec<Value> {
         let components = self.bill.components.values().filter_map(|component| component.licence);
-        let known: BTreeMap<_, _> = components
-            .filter_map(|it| Some((it.declared.as_deref()?, it)))
-            .collect();
-        let texts: BTreeMap<_, _> = known.values().flat_map(|licence| &licence.texts).collect();
-        let texts = texts.into_iter().map(|(name, text)| {
+        let expressions: BTreeSet<_> = components.chain([DATA_LICENCE]).collect();
+        let texts = self.bill.texts.iter().map(|(name, text)| {
             let mut element = self.element("simplelicensing_SimpleLicensingText", &text_id(name, text), name);
-            element["simplelicensing_licenseText"] = text.as_str().into();
+            element["simplelicensing_licenseText"] = (*text).into();
             element
         });
-        let expressions = known
-            .iter()
-            .map(|(expression, licence)| self.expression(expression, licence));
+        let expressions = expressions.iter().map(|expression| self.expression(expression));
         expressions.chain(texts).collect()
     }
 
-    fn expression(&self, expression: &str, licence: &Licence) -> Value {
+    fn expression(&self, expression: &str) -> Value {
         let mut element = json!({
             "type": "simplelicensing_LicenseExpression",
             "spdxId": self.id(&licence_id(expression)),
             "creationInfo": CREATION,
             "simplelicensing_licenseExpression": expression,
         });
-        let named = licence.texts.iter().map(
-            |(name, text)| json!({ "type": "DictionaryEntry", "key": name, "value": self.id(&text_id(name, text)) }),
-        );
+        let names: BTreeSet<_> = expression.split(['(', ')', ' ']).collect();
+        let named = names.iter().filter_map(|name| {
+            let text = self.bill.texts.get(name)?;
+            Some(json!({ "type": "DictionaryEntry", "key": name, "value": self.id(&text_id(name, text)) }))
+        });
         let named: Vec<_> = named.collect();
         if !named.is_empty() {
             element["simplelicensing_customIdToUri"] = named.into();
@@ -176,20 +176,22 @@ impl<'a> View<'a> {
 /// What is described.
 impl<'a> View<'a> {
     fn components(&self) -> Vec<Value> {
-        let described = self.bill.components.iter().map(|(id, component)| match component.kind {
-            Kind::Artifact(_) | Kind::Section => self.artifact(id, component),
-            _ => self.package(id, component),
-        });
-        let debs = self.binaries().map(|(id, component, _)| self.deb(id, component));
-        described.chain(debs).collect()
+        let described = self
+            .bill
+            .components
+            .iter()
+            .map(|(id, component)| match component.is_package() {
+                true => self.package(id, component),
+                false => self.artifact(id, component),
+            });
+        let files = self.deployables().map(|(id, component)| self.deployable(id, component));
+        described.chain(files).collect()
     }
 
-    fn binaries(&self) -> impl Iterator<Item = (&'a String, &'a Component<'a>, (&'a str, &'a str))> + 'a {
+    /// What comes as a file that is not in the release.
+    fn deployables(&self) -> impl Iterator<Item = (&'a String, &'a Component<'a>)> {
         let components = self.bill.components.iter();
-        components.filter_map(|(id, component)| match component.kind {
-            Kind::Binary { source } => Some((id, component, source)),
-            _ => None,
-        })
+        components.filter(|(_, component)| matches!(component.kind, Kind::Binary { .. } | Kind::Payload))
     }
 
     fn artifact(&self, id: &str, component: &Component<'_>) -> Value {
@@ -213,6 +215,9 @@ impl<'a> View<'a> {
         if let Some(url) = &component.url {
             element["software_packageUrl"] = url.as_str().into();
             element["externalIdentifier"] = json!([identifier("packageUrl", url)]);
+        }
+        if let Some(cpe) = component.cpe() {
+            element["externalIdentifier"] = json!([identifier("cpe23", &cpe)]);
         }
         if let Some(url) = component.homepage {
             element["software_homePage"] = url.into();
@@ -238,8 +243,12 @@ impl<'a> View<'a> {
     }
 
     /// The file that a package is handed out as.
-    fn deb(&self, id: &str, component: &Component<'_>) -> Value {
-        let mut element = self.element("software_File", &deb_id(id), component.file.unwrap_or(component.name));
+    fn deployable(&self, id: &str, component: &Component<'_>) -> Value {
+        let mut element = self.element(
+            "software_File",
+            &deployable_id(id),
+            component.file.unwrap_or(component.name),
+        );
         element["software_fileKind"] = "file".into();
         element["software_primaryPurpose"] = "install".into();
         element["software_additionalPurpose"] = additional(component.form()).into();
@@ -272,22 +281,31 @@ impl<'a> View<'a> {
 /// What things are to each other.
 impl<'a> View<'a> {
     fn relations(&self) -> Vec<Value> {
-        let licences = self
-            .binaries()
-            .flat_map(|(id, component, _)| self.licence(id, component));
-        let debs = self
-            .binaries()
-            .map(|(id, _, _)| self.relation(id, "hasDistributionArtifact", &[self.id(&deb_id(id))], Some(true), ""));
+        let packages = self
+            .bill
+            .components
+            .iter()
+            .filter(|(_, component)| component.is_package());
+        let licences = packages.flat_map(|(id, component)| self.licence(id, component));
+        let artifacts = self.deployables().map(|(id, _)| {
+            self.relation(
+                id,
+                "hasDistributionArtifact",
+                &[self.id(&deployable_id(id))],
+                Some(true),
+                "",
+            )
+        });
         let between = self
             .bill
             .relations
             .iter()
             .flat_map(|((from, how), related)| self.between(from, *how, &related.to, related.complete));
-        let (licences, debs): (Vec<_>, Vec<_>) = (licences.collect(), debs.collect());
+        let (licences, artifacts): (Vec<_>, Vec<_>) = (licences.collect(), artifacts.collect());
         let files = self.files_of_images().into_iter().chain(self.files_of_packages());
         licences
             .into_iter()
-            .chain(debs)
+            .chain(artifacts)
             .chain(between)
             .chain(files)
             .chain(self.around_build())
@@ -327,7 +345,7 @@ impl<'a> View<'a> {
 
     /// What Debian says in the copyright file is what it has concluded; nobody here has looked further.
     fn licence(&self, id: &str, component: &Component<'_>) -> [Value; 2] {
-        let licence = component.declared().map(|expression| self.id(&licence_id(expression)));
+        let licence = component.licence.map(|expression| self.id(&licence_id(expression)));
         let licence = [licence.unwrap_or_else(|| NO_LICENCE.into())];
         ["hasConcludedLicense", "hasDeclaredLicense"].map(|how| self.relation(id, how, &licence, None, ""))
     }
@@ -386,8 +404,8 @@ impl<'a> View<'a> {
         let lock = self.bill.facts.lock;
         let tools: Vec<_> = lock.packages(Tree::Tools).map(tool_id).chain([begat_id()]).collect();
         let inputs: Vec<_> = self
-            .binaries()
-            .map(|(id, _, _)| deb_id(id))
+            .deployables()
+            .map(|(id, _)| deployable_id(id))
             .chain(lock.source.iter().map(source_id))
             .collect();
         let fixed = [
@@ -417,10 +435,9 @@ impl<'a> View<'a> {
 fn made(origin: &Origin) -> Option<String> {
     match origin {
         Origin::Generated { class } => Some(format!("generated: {class}")),
-        Origin::Payload { name } => Some(format!("payload: {name}")),
         Origin::Allowed => Some("unexplained, allowed by the recipe".into()),
         Origin::Unexplained => Some("unexplained".into()),
-        Origin::Package { .. } | Origin::Recipe { .. } => None,
+        Origin::Package { .. } | Origin::Payload { .. } | Origin::Recipe { .. } => None,
     }
 }
 
@@ -433,7 +450,7 @@ fn purpose(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Uki { .. }) => "executable",
         Kind::Artifact(Role::CommandLine) => "configuration",
         Kind::Artifact(Role::Verity) | Kind::Section => "data",
-        Kind::Binary { .. } => "install",
+        Kind::Binary { .. } | Kind::Payload => "install",
         Kind::Source => "source",
         Kind::System => "operatingSystem",
     }
@@ -470,8 +487,8 @@ fn source_id(source: &Source) -> String {
     )
 }
 
-fn deb_id(package: &str) -> String {
-    format!("{package}.deb")
+fn deployable_id(package: &str) -> String {
+    format!("{package}-as-file")
 }
 
 fn agent_id(agent: &Agent<'_>) -> String {

@@ -1,4 +1,9 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use super::*;
+use crate::model::lock::Source;
 
 const STATUS: &str = "\
 Package: libstdc++6
@@ -7,6 +12,7 @@ Maintainer: Debian GCC Maintainers <debian-gcc@lists.debian.org>
 Architecture: amd64
 Source: gcc-14
 Version: 14.2.0-19
+Homepage: https://gcc.gnu.org/
 Description: GNU Standard C++ Library v3
  with a continuation line
 
@@ -16,6 +22,8 @@ Maintainer: Chris Hofstaedtler <zeha@debian.org>
 Architecture: amd64
 Source: util-linux (2.41-5)
 Version: 1:4.16.0-2+really2.41-5
+Depends: nothing-here | libstdc++6 (>= 14)
+Static-Built-Using: glibc (= 2.41-12)
 
 Package: gone
 Status: deinstall ok config-files
@@ -51,37 +59,152 @@ fn packages() -> Vec<Package> {
         ),
         package("ovmf", "2025.02-8", Some("edk2"), &[Tree::Firmware, Tree::Boot]),
         package("mkosi", "26-1", None, &[Tree::Tools]),
+        package("systemd-boot-efi", "257.13-1", Some("systemd"), &[Tree::Tools]),
     ]
 }
 
-fn made(status: &str, packages: Vec<Package>, roles: &[(&str, Role<'_>)]) -> Result<String> {
-    let artifacts: Vec<_> = roles
-        .iter()
-        .map(|(name, role)| Artifact {
-            name,
-            stamp: Stamp {
-                sha256: Sha256::of(name),
-                size: 4096,
-            },
-            role: *role,
-        })
-        .collect();
-    let trixie = Distribution::of("ID=debian\nVERSION_ID=\"13\"\n").expect("both are there");
-    text(&Facts {
-        name: &"minimal".to_owned().try_into().expect("a plain name"),
-        epoch: "2026-09-12T00:00:00Z".parse()?,
-        supplier: Some("Organization: Example"),
-        lock: &Lock::new(Sha256::of("recipe"), Vec::new(), packages, Vec::new()),
-        root_status: status,
-        initrd_status: STATUS,
-        distributions: &[Tree::Root, Tree::Initrd, Tree::Kernel]
-            .map(|tree| (tree, trixie))
-            .into(),
-        artifacts: &artifacts,
-    })
+/// What a test changes.
+struct Case<'a> {
+    status: &'a str,
+    packages: Vec<Package>,
+    roles: &'a [(&'a str, Role<'a>)],
+    contents: Vec<Content>,
+    facts: BTreeMap<Sha256, PackageFacts>,
 }
 
-const ROLES: [(&str, Role<'_>); 4] = [
+impl Default for Case<'_> {
+    fn default() -> Self {
+        Self {
+            status: STATUS,
+            packages: packages(),
+            roles: &ROLES,
+            contents: contents(),
+            facts: facts(),
+        }
+    }
+}
+
+fn contents() -> Vec<Content> {
+    let lines = [
+        r#"{"image":"rootfs.erofs","path":"/usr/bin","type":"directory","mode":"0755","uid":0,"gid":0,
+            "origin":{"from":"package","name":"login","sha256":"LOGIN"}}"#,
+        r#"{"image":"rootfs.erofs","path":"/usr/bin/login","type":"file","size":5,"sha256":"LOGIN","mode":"0755","uid":0,
+            "gid":0,"origin":{"from":"package","name":"login","sha256":"LOGIN"}}"#,
+        r#"{"image":"rootfs.erofs","path":"/etc/ld.so.cache","type":"file","size":5,"sha256":"LOGIN","mode":"0644","uid":0,
+            "gid":0,"origin":{"from":"generated","class":"ld-cache"}}"#,
+        r#"{"image":"rootfs.erofs","path":"/usr/bin/kata-agent","type":"file","size":5,"sha256":"LOGIN","mode":"0755",
+            "uid":0,"gid":0,"origin":{"from":"payload","name":"kata-agent"}}"#,
+        r#"{"image":"initrd.cpio.zst","path":"/etc/issue","type":"file","size":5,"sha256":"LOGIN","mode":"0644","uid":0,
+            "gid":0,"origin":{"from":"recipe","path":"mkosi.extra/etc/issue"}}"#,
+    ];
+    let login = Sha256::of("login").to_string();
+    let read = |line: &str| serde_json::from_str(&line.replace("LOGIN", &login)).expect("a line of files.jsonl");
+    lines.into_iter().map(read).collect()
+}
+
+/// Of login, the free text of whose licence has no name, and of the kernel, of which nobody knows a licence.
+fn facts() -> BTreeMap<Sha256, PackageFacts> {
+    let known = |declared: Option<&str>, texts: &[(&str, &str)], control: &str| PackageFacts {
+        sha512: Sha512::of(control),
+        licence: Licence {
+            declared: declared.map(Into::into),
+            texts: texts.iter().map(|(id, text)| ((*id).into(), (*text).into())).collect(),
+        },
+        control: control.into(),
+    };
+    let login = known(
+        Some("GPL-2.0-or-later AND LicenseRef-Debian-login"),
+        &[("LicenseRef-Debian-login", "Do as you please.")],
+        "",
+    );
+    let kernel = known(
+        None,
+        &[],
+        "Package: linux-image-6.12\nMaintainer: Debian Kernel Team <debian-kernel@lists.debian.org>\n",
+    );
+    [(Sha256::of("login"), login), (Sha256::of("linux-image-6.12"), kernel)].into()
+}
+
+impl Case<'_> {
+    fn make(&self) -> Result<Documents> {
+        let artifacts: Vec<_> = self.roles.iter().map(artifact).collect();
+        let trixie = Distribution::of("ID=debian\nVERSION_ID=\"13\"\n").expect("both are there");
+        let source = Source {
+            path: "mkosi.extra/etc/issue".into(),
+            sha256: Sha256::of("login"),
+            size: 5,
+            executable: false,
+        };
+        documents(&Facts {
+            name: &"minimal".to_owned().try_into().expect("a plain name"),
+            epoch: "2026-09-12T00:00:00Z".parse()?,
+            supplier: Some("Organization: Example (image@example.org)"),
+            lock: &Lock::new(Sha256::of("recipe"), Vec::new(), self.packages.clone(), vec![source]),
+            root_status: self.status,
+            initrd_status: STATUS,
+            distributions: &[Tree::Root, Tree::Initrd, Tree::Kernel]
+                .map(|tree| (tree, trixie))
+                .into(),
+            artifacts: &artifacts,
+            sections: &[(".linux", Sha256::of("vmlinuz")), (".sbat", Sha256::of("sbat"))].into(),
+            contents: &self.contents,
+            payloads: &[Payload {
+                name: "kata-agent",
+                version: "3.2",
+                tree: Tree::Root,
+                sha256: Sha256::of("agent"),
+                sha512: Sha512::of("agent"),
+                licence: Some("Apache-2.0"),
+                url: Some("pkg:github/kata-containers/kata-containers@3.2"),
+            }],
+            packages: &self.facts,
+        })
+    }
+}
+
+fn artifact<'a>((name, role): &(&'a str, Role<'a>)) -> Artifact<'a> {
+    Artifact {
+        name,
+        stamp: Stamp {
+            sha256: Sha256::of(name),
+            size: 4096,
+        },
+        sha512: Sha512::of(name),
+        role: *role,
+    }
+}
+
+fn made(status: &str, packages: Vec<Package>, roles: &[(&str, Role<'_>)]) -> Result<String> {
+    let case = Case {
+        status,
+        packages,
+        roles,
+        ..Case::default()
+    };
+    Ok(case.make()?.spdx2)
+}
+
+fn views() -> Result<[Value; 3]> {
+    let Documents {
+        spdx3,
+        cyclonedx,
+        spdx2,
+    } = Case::default().make()?;
+    Ok([
+        serde_json::from_str(&spdx3)?,
+        serde_json::from_str(&cyclonedx)?,
+        serde_json::from_str(&spdx2)?,
+    ])
+}
+
+const ROLES: [(&str, Role<'_>); 6] = [
+    ("disk.raw", Role::Disk),
+    (
+        "uki.efi",
+        Role::Uki {
+            stub: "systemd-boot-efi",
+        },
+    ),
     ("rootfs.erofs", Role::Root),
     ("initrd.cpio.zst", Role::Initrd),
     (
@@ -93,20 +216,20 @@ const ROLES: [(&str, Role<'_>); 4] = [
     ("OVMF.fd", Role::Firmware { package: "ovmf" }),
 ];
 
-fn refusal(result: Result<String>) -> String {
+fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
     crate::mend::report(&result.expect_err("the facts disagree"))
 }
 
-fn find<'a>(document: &'a serde_json::Value, name: &str, purpose: &str) -> &'a serde_json::Value {
+fn find<'a>(document: &'a Value, name: &str, purpose: &str) -> &'a Value {
     let packages = document["packages"].as_array().expect("a list");
-    let wanted = |package: &&serde_json::Value| package["name"] == name && package["primaryPackagePurpose"] == purpose;
+    let wanted = |package: &&Value| package["name"] == name && package["primaryPackagePurpose"] == purpose;
     packages.iter().find(wanted).expect("it is in the document")
 }
 
 /// The URLs were compared with those of packageurl-python 0.17.
 #[test]
 fn what_is_installed_is_listed_with_where_it_comes_from() -> Result<()> {
-    let document: serde_json::Value = serde_json::from_str(&made(STATUS, packages(), &ROLES)?)?;
+    let document: Value = serde_json::from_str(&made(STATUS, packages(), &ROLES)?)?;
     for (name, purpose, url) in [
         (
             "libstdc++6",
@@ -148,19 +271,18 @@ fn what_is_installed_is_listed_with_where_it_comes_from() -> Result<()> {
         find(&document, "login", "INSTALL")["originator"],
         "Person: Chris Hofstaedtler (zeha@debian.org)"
     );
+    assert_eq!(library["homepage"], "https://gcc.gnu.org/");
+    let tool = find(&document, "mkosi", "APPLICATION");
     assert!(
-        document["packages"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .all(|package| package["name"] != "mkosi")
+        tool.get("externalRefs").is_none(),
+        "scanners would take it for installed"
     );
     Ok(())
 }
 
 #[test]
 fn trees_contain_their_packages_and_files_come_out_of_theirs() -> Result<()> {
-    let document: serde_json::Value = serde_json::from_str(&made(STATUS, packages(), &ROLES)?)?;
+    let document: Value = serde_json::from_str(&made(STATUS, packages(), &ROLES)?)?;
     let (root, initrd) = (
         find(&document, "rootfs.erofs", "ARCHIVE"),
         find(&document, "initrd.cpio.zst", "ARCHIVE"),
@@ -178,6 +300,13 @@ fn trees_contain_their_packages_and_files_come_out_of_theirs() -> Result<()> {
         (initrd, "GENERATED_FROM", kernel),
         (vmlinuz, "EXPANDED_FROM_ARCHIVE", kernel),
         (login, "GENERATED_FROM", find(&document, "util-linux", "SOURCE")),
+        (login, "STATIC_LINK", find(&document, "glibc", "SOURCE")),
+        (login, "DEPENDS_ON", find(&document, "libstdc++6", "INSTALL")),
+        (
+            find(&document, "mkosi", "APPLICATION"),
+            "BUILD_TOOL_OF",
+            find(&document, "disk.raw", "ARCHIVE"),
+        ),
     ] {
         let wanted = serde_json::json!({
             "spdxElementId": element["SPDXID"], "relationshipType": how, "relatedSpdxElement": related["SPDXID"]
@@ -244,10 +373,13 @@ fn a_package_installed_by_halves_is_refused() {
 
 #[test]
 fn an_artifact_of_a_package_that_is_not_locked_is_refused() {
+    let [disk, uki, root, initrd, kernel, _] = ROLES;
     let roles = [
-        ROLES[0],
-        ROLES[1],
-        ROLES[2],
+        disk,
+        uki,
+        root,
+        initrd,
+        kernel,
         ("OVMF.fd", Role::Firmware { package: "other" }),
     ];
     let report = refusal(made(STATUS, packages(), &roles));
@@ -255,4 +387,362 @@ fn an_artifact_of_a_package_that_is_not_locked_is_refused() {
         report.contains("OVMF.fd comes from the package other, which is not locked"),
         "{report}"
     );
+}
+
+fn graph(document: &Value) -> &[Value] {
+    document["@graph"].as_array().expect("a list")
+}
+
+fn named<'a>(list: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let wanted = |element: &&Value| element["type"] == kind && element["name"] == name;
+    list.iter()
+        .find(wanted)
+        .unwrap_or_else(|| panic!("there is no {kind} {name}"))
+}
+
+/// What an element of SPDX 3 is to others, and whether that is all.
+fn related<'a>(document: &'a Value, from: &Value, how: &str) -> Vec<(&'a Value, &'a Value)> {
+    let wanted = |relation: &&Value| relation["from"] == from["spdxId"] && relation["relationshipType"] == how;
+    let relations = graph(document).iter().filter(wanted);
+    let to = relations.flat_map(|relation| {
+        let to = relation["to"].as_array().expect("a list").iter();
+        to.map(|to| (to, &relation["completeness"]))
+    });
+    to.collect()
+}
+
+/// Every text below a value that is under one of these names.
+fn references<'a>(value: &'a Value, names: &[&str], found: &mut Vec<&'a str>) {
+    let texts = |value: &'a Value| -> Vec<&'a str> {
+        let many = value.as_array().into_iter().flatten();
+        many.chain([value]).filter_map(Value::as_str).collect()
+    };
+    if let Some(fields) = value.as_object() {
+        let named = fields.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        found.extend(named.flat_map(|(_, value)| texts(value)));
+        fields.values().for_each(|value| references(value, names, found));
+    }
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .for_each(|value| references(value, names, found));
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_identifier_is_there_once() -> Result<()> {
+    let names = [["spdxId", "@id"].as_slice(), &["bom-ref"], &["SPDXID"]];
+    let uses = [
+        [
+            "from",
+            "to",
+            "createdBy",
+            "createdUsing",
+            "suppliedBy",
+            "originatedBy",
+            "rootElement",
+            "dataLicense",
+            "creationInfo",
+        ]
+        .as_slice(),
+        &["ref", "dependsOn", "dependencies"],
+        &["spdxElementId", "relatedSpdxElement"],
+    ];
+    for ((document, names), uses) in views()?.iter().zip(names).zip(uses) {
+        let (mut ids, mut used) = (Vec::new(), Vec::new());
+        references(document, names, &mut ids);
+        references(document, uses, &mut used);
+        let known: BTreeSet<_> = ids.iter().copied().collect();
+        assert_eq!(known.len(), ids.len());
+        assert!(used.len() > 20);
+        let terms = |id: &&&str| id.starts_with("https://spdx.org/rdf/3.0.1/terms/");
+        assert_eq!(
+            used.iter().filter(|id| !known.contains(*id)).find(|id| !terms(id)),
+            None
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn what_nobody_knows_is_said_in_every_view() -> Result<()> {
+    let [spdx3, cyclonedx, spdx2] = views()?;
+    let kernel = named(graph(&spdx3), "software_Package", "linux-image-6.12");
+    let none = format!(
+        "{}NoAssertionLicense",
+        "https://spdx.org/rdf/3.0.1/terms/ExpandedLicensing/"
+    );
+    assert_eq!(related(&spdx3, kernel, "hasDeclaredLicense")[0].0, &none);
+    assert_eq!(
+        related(&spdx3, kernel, "dependsOn").len(),
+        0,
+        "a kernel is taken apart, not installed"
+    );
+    let components = cyclonedx["components"].as_array().expect("a list");
+    assert_eq!(
+        named(components, "library", "linux-image-6.12")["licenses"][0]["license"]["name"],
+        NOASSERTION
+    );
+    assert_eq!(
+        find(&spdx2, "linux-image-6.12", "INSTALL")["licenseDeclared"],
+        NOASSERTION
+    );
+    assert_eq!(
+        find(&spdx2, "linux-image-6.12", "INSTALL")["originator"],
+        "Organization: Debian Kernel Team (debian-kernel@lists.debian.org)"
+    );
+    Ok(())
+}
+
+#[test]
+fn licences_are_expressions_and_what_has_no_name_has_its_text() -> Result<()> {
+    let [spdx3, cyclonedx, spdx2] = views()?;
+    let expression = "GPL-2.0-or-later AND LicenseRef-Debian-login";
+    let login = named(graph(&spdx3), "software_Package", "login");
+    let licence = graph(&spdx3)
+        .iter()
+        .find(|it| it["simplelicensing_licenseExpression"] == expression);
+    let licence = licence.expect("the expression is an element");
+    assert_eq!(related(&spdx3, login, "hasConcludedLicense")[0].0, &licence["spdxId"]);
+    let text = named(
+        graph(&spdx3),
+        "simplelicensing_SimpleLicensingText",
+        "LicenseRef-Debian-login",
+    );
+    assert_eq!(licence["simplelicensing_customIdToUri"][0]["value"], text["spdxId"]);
+    assert_eq!(text["simplelicensing_licenseText"], "Do as you please.");
+    let components = cyclonedx["components"].as_array().expect("a list");
+    assert_eq!(
+        named(components, "library", "login")["licenses"][0]["expression"],
+        expression
+    );
+    assert_eq!(find(&spdx2, "login", "INSTALL")["licenseDeclared"], expression);
+    assert_eq!(
+        spdx2["hasExtractedLicensingInfos"][0]["extractedText"],
+        "Do as you please."
+    );
+    Ok(())
+}
+
+/// TR-03183-2, sections 5.2.1 and 5.2.2.
+#[test]
+fn packages_have_the_fields_that_bsi_asks_for() -> Result<()> {
+    let [spdx3, cyclonedx, _] = views()?;
+    let login = named(graph(&spdx3), "software_Package", "login");
+    let deb = named(graph(&spdx3), "software_File", "login.deb");
+    assert_eq!(related(&spdx3, login, "hasDistributionArtifact")[0].0, &deb["spdxId"]);
+    assert_eq!(deb["verifiedUsing"][1]["hashValue"], Sha512::of("").to_string());
+    assert_eq!(
+        deb["software_additionalPurpose"],
+        serde_json::json!(["archive", "container"])
+    );
+    let maintainer = named(graph(&spdx3), "Person", "Chris Hofstaedtler");
+    assert_eq!(login["originatedBy"][0], maintainer["spdxId"]);
+    assert_eq!(maintainer["externalIdentifier"][0]["identifier"], "zeha@debian.org");
+    let author = named(graph(&spdx3), "Organization", "Example");
+    assert_eq!(author["externalIdentifier"][0]["identifier"], "image@example.org");
+    let components = cyclonedx["components"].as_array().expect("a list");
+    let properties = named(components, "library", "login")["properties"]
+        .as_array()
+        .expect("a list");
+    for (name, value) in [
+        ("bsi:component:filename", "login.deb"),
+        ("bsi:component:executable", "non-executable"),
+        ("bsi:component:archive", "archive"),
+        ("bsi:component:structured", "structured"),
+        ("syft:metadata:source", "util-linux"),
+        ("aquasecurity:trivy:SrcVersion", "2.41"),
+        ("aquasecurity:trivy:SrcRelease", "5"),
+    ] {
+        assert!(
+            properties.contains(&serde_json::json!({ "name": name, "value": value })),
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn dependencies_are_those_that_are_there_and_say_whether_they_are_all() -> Result<()> {
+    let of_login = |status: &str| -> Result<(usize, Value)> {
+        let case = Case {
+            status,
+            ..Case::default()
+        };
+        let document = serde_json::from_str(&case.make()?.spdx3)?;
+        let found = related(
+            &document,
+            named(graph(&document), "software_Package", "login"),
+            "dependsOn",
+        );
+        Ok((found.len(), found[0].1.clone()))
+    };
+    assert_eq!(of_login(STATUS)?, (1, "complete".into()));
+    let (count, completeness) = of_login(&STATUS.replace("libstdc++6 (>= 14)", "libstdc++6 (>= 14), libc6"))?;
+    assert_eq!((count, completeness), (1, "incomplete".into()));
+    let provided = STATUS
+        .replace("(>= 14)", "(>= 14), cxx (= 2)")
+        .replace("Source: gcc", "Provides: cxx (= 2)\nSource: gcc");
+    assert_eq!(of_login(&provided)?, (1, "complete".into()));
+    Ok(())
+}
+
+#[test]
+fn a_package_without_dependencies_says_so() -> Result<()> {
+    let [spdx3, cyclonedx, _] = views()?;
+    let library = named(graph(&spdx3), "software_Package", "libstdc++6");
+    let none = "https://spdx.org/rdf/3.0.1/terms/Core/NoneElement";
+    assert_eq!(
+        related(&spdx3, library, "dependsOn"),
+        [(&none.into(), &"complete".into())]
+    );
+    let components = cyclonedx["components"].as_array().expect("a list");
+    let id = &named(components, "library", "libstdc++6")["bom-ref"];
+    let complete = cyclonedx["compositions"][0]["dependencies"].as_array().expect("a list");
+    assert_eq!(cyclonedx["compositions"][0]["aggregate"], "complete");
+    assert!(complete.contains(id));
+    Ok(())
+}
+
+#[test]
+fn files_are_in_their_image_and_of_their_package() -> Result<()> {
+    let [spdx3, cyclonedx, _] = views()?;
+    let file = |name| named(graph(&spdx3), "software_File", name);
+    let holds = |from: &Value, how: &str, to: &Value| {
+        related(&spdx3, from, how)
+            .iter()
+            .any(|(found, _)| **found == to["spdxId"])
+    };
+    let login = named(graph(&spdx3), "software_Package", "login");
+    assert!(holds(file("rootfs.erofs"), "contains", file("/usr/bin/login")));
+    assert!(holds(file("initrd.cpio.zst"), "contains", file("/etc/issue")));
+    assert!(holds(login, "contains", file("/usr/bin/login")));
+    assert!(!holds(login, "contains", file("/etc/ld.so.cache")));
+    assert!(holds(file("mkosi.extra/etc/issue"), "copiedTo", file("/etc/issue")));
+    let made = graph(&spdx3)
+        .iter()
+        .find(|it| it["comment"] == "generated: ld-cache")
+        .expect("it says how it was made");
+    assert_eq!(made["to"][0], file("/etc/ld.so.cache")["spdxId"]);
+    let components = cyclonedx["components"].as_array().expect("a list");
+    let unowned = |name| components.iter().any(|component| component["name"] == name);
+    assert!(unowned("/etc/ld.so.cache") && unowned("/etc/issue"));
+    assert!(!unowned("/usr/bin/login") && !unowned("/usr/bin"));
+    Ok(())
+}
+
+#[test]
+fn a_payload_is_a_component_that_contains_its_files() -> Result<()> {
+    let [spdx3, cyclonedx, spdx2] = views()?;
+    let agent = named(graph(&spdx3), "software_Package", "kata-agent");
+    let root = named(graph(&spdx3), "software_File", "rootfs.erofs");
+    let file = named(graph(&spdx3), "software_File", "/usr/bin/kata-agent");
+    let holds = |from: &Value, to: &Value| {
+        related(&spdx3, from, "contains")
+            .iter()
+            .any(|(found, _)| **found == to["spdxId"])
+    };
+    assert!(holds(root, agent) && holds(agent, file));
+    let components = cyclonedx["components"].as_array().expect("a list");
+    let licence = &named(components, "application", "kata-agent")["licenses"][0];
+    assert_eq!(licence["expression"], "Apache-2.0");
+    assert_eq!(find(&spdx2, "kata-agent", "INSTALL")["licenseDeclared"], "Apache-2.0");
+    Ok(())
+}
+
+#[test]
+fn the_other_views_name_the_digest_of_the_one_that_lists_files() -> Result<()> {
+    let documents = Case::default().make()?;
+    let digest = Sha256::of(&documents.spdx3).to_string();
+    assert!(documents.cyclonedx.contains(&digest));
+    assert!(documents.spdx2.contains(&digest));
+    Ok(())
+}
+
+/// A section that is an artifact is not listed again.
+#[test]
+fn the_uki_contains_its_sections_and_a_stub() -> Result<()> {
+    let [spdx3, ..] = views()?;
+    let uki = named(graph(&spdx3), "software_File", "uki.efi");
+    let contains = related(&spdx3, uki, "contains");
+    let id = |name| &named(graph(&spdx3), "software_File", name)["spdxId"];
+    let held = |name| contains.iter().any(|(to, _)| *to == id(name));
+    assert!(held("vmlinuz") && held("initrd.cpio.zst") && held(".sbat"));
+    assert!(graph(&spdx3).iter().all(|element| element["name"] != ".linux"));
+    let stub = named(graph(&spdx3), "software_Package", "systemd-boot-efi");
+    assert_eq!(related(&spdx3, stub, "copiedTo")[0].0, &uki["spdxId"]);
+    Ok(())
+}
+
+#[test]
+fn a_file_of_another_image_or_package_is_refused() {
+    let refused = |from: &str, to: &str| {
+        let mut case = Case::default();
+        let line = serde_json::to_string(&case.contents[1]).expect("it is one");
+        case.contents[1] = serde_json::from_str(&line.replace(from, to)).expect("still a line");
+        refusal(case.make())
+    };
+    let report = refused("rootfs.erofs", "other.erofs");
+    assert!(
+        report.contains("/usr/bin/login of other.erofs is of an image that is not"),
+        "{report}"
+    );
+    let (login, other) = (Sha256::of("login").to_string(), Sha256::of("other").to_string());
+    let report = refused(&login, &other);
+    assert!(
+        report.contains("is of a package that is not in the release"),
+        "{report}"
+    );
+}
+
+#[test]
+fn dependencies_that_cannot_be_read_are_refused() {
+    let case = Case {
+        status: &STATUS.replace("libstdc++6 (>= 14)", "libstdc++6 (>= "),
+        ..Case::default()
+    };
+    let report = refusal(case.make());
+    assert!(
+        report.contains("login 1:4.16.0-2+really2.41-5 amd64 is installed and says what cannot be"),
+        "{report}"
+    );
+}
+
+#[test]
+fn identifiers_derive_from_content() -> Result<()> {
+    let one = Case::default().make()?;
+    assert_eq!(Case::default().make()?, one);
+    let serial = |text: &str| -> Result<Value> { Ok(serde_json::from_str::<Value>(text)?["serialNumber"].clone()) };
+    let [disk, uki, root, initrd, kernel, firmware] = ROLES;
+    let roles = [
+        disk,
+        uki,
+        root,
+        initrd,
+        kernel,
+        firmware,
+        ("cmdline", Role::CommandLine),
+    ];
+    let other = Case {
+        roles: &roles,
+        ..Case::default()
+    };
+    assert_ne!(serial(&other.make()?.cyclonedx)?, serial(&one.cyclonedx)?);
+    Ok(())
+}
+
+#[test]
+fn suppliers_may_have_an_address_or_a_page() {
+    use agent::{Agent, Kind};
+    let mail = Agent::supplier("Person: A. Person (a@example.org)");
+    assert_eq!(
+        (mail.kind, mail.name, mail.mail()),
+        (Kind::Person, "A. Person", Some("a@example.org"))
+    );
+    let page = Agent::supplier("Organization: Some Ltd. (https://example.org/)");
+    assert_eq!(
+        (page.name, page.mail(), page.url()),
+        ("Some Ltd.", None, Some("https://example.org/"))
+    );
+    assert_eq!(Agent::supplier("Organization: Nobody").contact, None);
 }
