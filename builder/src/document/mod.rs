@@ -1,4 +1,5 @@
 //! Values in, documents out: text that is the same for the same release, whoever writes it.
 
+pub mod files;
 pub mod reference_values;
 pub mod sbom;
