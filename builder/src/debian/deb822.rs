@@ -10,6 +10,14 @@ pub fn stanzas(text: &str) -> impl Iterator<Item = &str> {
 ///
 /// A line that is no field is one with an empty value.
 pub fn fields(stanza: &str) -> impl Iterator<Item = (&str, &str)> {
+    folded_fields(stanza).map(|(name, value)| (name, value.trim()))
+}
+
+/// Returns the fields of a stanza as names and values as they are written: all from the colon to the end of the last
+/// line that continues it.
+///
+/// A line that is no field is one with an empty value.
+pub fn folded_fields(stanza: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = stanza;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -18,7 +26,7 @@ pub fn fields(stanza: &str) -> impl Iterator<Item = (&str, &str)> {
         let (field, after) = rest.split_at(end_of_field(rest));
         rest = after.strip_prefix('\n').unwrap_or(after);
         let (name, value) = field.split_once(':').unwrap_or((field, ""));
-        Some((name, value.trim()))
+        Some((name, value))
     })
 }
 

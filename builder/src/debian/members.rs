@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use anyhow::{Context as _, Result};
-use measure::Sha256;
+use measure::{Sha256, Sha512};
 use tar::{Entry, EntryType};
 
 use super::deb::{self, Part};
@@ -18,8 +18,12 @@ const COPYRIGHT_LIMIT: u64 = 16 << 20;
 const MERGED: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"];
 
 /// What a package consists of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Members {
+    /// The digest of the package that is not in signed metadata, and which others ask for.
+    pub sha512: Sha512,
+    /// The text of its control file.
+    pub control_file: String,
     /// What is installed, by absolute path below the merged /usr.
     pub data: BTreeMap<String, Member>,
     /// The digests of what dpkg keeps about the package, by name: `conffiles`, `postinst`, …
@@ -44,7 +48,13 @@ impl Members {
     /// # Errors
     /// Bytes that are no package.
     pub fn read(deb: &[u8]) -> Result<Self> {
-        let mut members = Self::default();
+        let mut members = Self {
+            sha512: Sha512::of(deb),
+            control_file: String::new(),
+            data: BTreeMap::new(),
+            control: BTreeMap::new(),
+            copyright: BTreeMap::new(),
+        };
         for entry in deb::part(deb, Part::Control)?.entries()? {
             members.add_control(entry?)?;
         }
@@ -67,11 +77,16 @@ impl Members {
     }
 
     fn add_control(&mut self, mut entry: Entry<'_, impl Read>) -> Result<()> {
-        if entry.header().entry_type().is_file() {
-            let name = path(&entry.path_bytes());
-            let (_, sha256) = stamp(&mut entry, None)?;
-            self.control.insert(name.trim_start_matches('/').into(), sha256);
+        if !entry.header().entry_type().is_file() {
+            return Ok(());
         }
+        let name = path(&entry.path_bytes()).trim_start_matches('/').to_owned();
+        let mut bytes = Vec::new();
+        let (_, sha256) = stamp(&mut entry, Some(&mut bytes))?;
+        if name == "control" {
+            self.control_file = String::from_utf8(bytes).context("its control file is not text")?;
+        }
+        self.control.insert(name, sha256);
         Ok(())
     }
 
@@ -147,11 +162,15 @@ fn stamp(entry: &mut impl Read, mut kept: Option<&mut Vec<u8>>) -> Result<(u64, 
 /// The absolute path of a member `./NAME`, below the merged /usr.
 fn path(name: &[u8]) -> String {
     let name = escape(name);
-    let parts = || name.split('/').filter(|part| !matches!(*part, "" | "."));
-    let path = parts().fold(String::new(), |path, part| path + "/" + part);
-    match parts().next() {
-        None => "/".into(),
-        Some(first) if MERGED.contains(&first) && path.len() > first.len() + 1 => format!("/usr{path}"),
-        Some(_) => path,
+    let parts = name.split('/').filter(|part| !matches!(*part, "" | "."));
+    let path = parts.fold(String::new(), |path, part| path + "/" + part);
+    if path.is_empty() { "/".into() } else { below_usr(&path) }
+}
+
+/// Returns where an absolute path is on a system with a merged /usr.
+pub fn below_usr(path: &str) -> String {
+    match path[1..].split_once('/') {
+        Some((first, _)) if MERGED.contains(&first) => format!("/usr{path}"),
+        _ => path.into(),
     }
 }

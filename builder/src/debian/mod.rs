@@ -1,5 +1,6 @@
 //! Debian's formats: signed metadata in, the packages that a tree needs out. No network, no clock.
 
+pub mod copyright;
 pub mod deb;
 pub mod deb822;
 pub mod members;

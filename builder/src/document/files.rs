@@ -1,95 +1,72 @@
-//! `files.jsonl`: a JSON object a line for every path of the guest's images.
+//! `files.jsonl`: every path of the images of a release, one JSON object a line, sorted by image and path.
+//!
+//! A list has one text only: anything else of the same paths is refused, and with it paths that are listed twice.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::{Context as _, Result, ensure};
 
-use crate::mend::Exit;
-use crate::model::contents::{Content, Kind, Node, escape, unescape};
+use crate::model::contents::{Content, Kind, escape, unescape};
 
-/// Returns the text: lines sorted by image and path, keys sorted, no spaces, a newline behind each line.
+/// Returns the text of the file.
 pub fn text(contents: &[Content]) -> String {
-    let mut contents: Vec<&Content> = contents.iter().collect();
-    contents.sort_by(|a, b| place(a).cmp(&place(b)));
-    contents.into_iter().map(line).collect()
+    let mut sorted: Vec<&Content> = contents.iter().collect();
+    sorted.sort_by_key(|content| key(content));
+    sorted.into_iter().map(|content| line(content) + "\n").collect()
 }
 
-/// Reads the text; what [`text`] would not write is refused.
+/// Reads the text of the file.
 ///
 /// # Errors
-/// A line that is no object of the form, or has another key; paths that are not sorted, or twice; a hard link of
-/// nothing.
-pub fn read(text: &str) -> Result<Vec<Content>> {
-    let mut contents: Vec<Content> = Vec::new();
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        let content = read_line(line).with_context(|| format!("line {} cannot be read", index + 1))?;
-        if contents.last().is_some_and(|last| place(last) >= place(&content)) {
-            let Node { image, path, .. } = &content.node;
-            return Err(refused(format!(
-                "line {}, {path} of {}, is twice or not in its order",
-                index + 1,
-                image.0
-            )));
-        }
-        contents.push(content);
+/// A line that is not the one text of its path, is out of order, names a path again, or a hard link of nothing.
+pub fn parse(text: &str) -> Result<Vec<Content>> {
+    let lines = text.split_inclusive('\n').zip(1..);
+    let contents = lines.map(|(text, number)| parse_line(text).with_context(|| format!("line {number}")));
+    let contents: Vec<Content> = contents.collect::<Result<_>>()?;
+    for pair in contents.windows(2) {
+        let path = &pair[1].node.path;
+        ensure!(key(&pair[0]) < key(&pair[1]), "{path} is out of order, or there twice");
     }
     check_links(&contents)?;
     Ok(contents)
 }
 
-fn place(content: &Content) -> (&str, &str) {
-    (&content.node.image.0, &content.node.path)
+fn parse_line(text: &str) -> Result<Content> {
+    let content: Content = serde_json::from_str(text)?;
+    ensure!(line(&content) + "\n" == text, "it is not in its canonical form");
+    let path = &content.node.path;
+    let canonical = unescape(path).is_some_and(|bytes| bytes.starts_with(b"/") && escape(&bytes) == *path);
+    ensure!(canonical, "{path} is not absolute, or escaped where it need not be");
+    Ok(content)
+}
+
+/// The first path of a file comes before its others, is no other itself, and has the same content.
+fn check_links(contents: &[Content]) -> Result<()> {
+    let mut first = BTreeMap::new();
+    for content in contents {
+        let Kind::File { same_as, .. } = &content.node.kind else {
+            continue;
+        };
+        let (image, path) = key(content);
+        let Some(other) = same_as else {
+            first.insert((image, path), &content.node.kind);
+            continue;
+        };
+        let same = first.get(&(image, other.as_str()));
+        let same = same.is_some_and(|kind| kind.is_same(&content.node.kind));
+        ensure!(same, "{path} is said to be {other}, which is no such file");
+    }
+    Ok(())
 }
 
 fn line(content: &Content) -> String {
     let mut value = serde_json::to_value(content).expect("keys are text and nothing is a float");
     value.sort_all_objects();
-    format!("{value}\n")
+    value.to_string()
 }
 
-/// An unknown key, another order or a space is lost on the way, so that the line comes back as another.
-fn read_line(text: &str) -> Result<Content> {
-    let content: Content = serde_json::from_str::<Value>(text).and_then(serde_json::from_value)?;
-    let path = &content.node.path;
-    if unescape(path).is_none_or(|bytes| escape(&bytes) != *path || !path.starts_with('/')) {
-        return Err(refused(format!(
-            "{path:?} is no absolute path with \\xHH for what is no UTF-8"
-        )));
-    }
-    match line(&content) == text {
-        true => Ok(content),
-        false => Err(refused(
-            "it has a key that is unknown or twice, or is not written as begat writes it",
-        )),
-    }
-}
-
-/// The first path of a file is before its others, says nothing itself, and has the same content.
-fn check_links(contents: &[Content]) -> Result<()> {
-    let mut files = BTreeMap::new();
-    for content in contents {
-        let Kind::File { same_as, .. } = &content.node.kind else {
-            continue;
-        };
-        match same_as {
-            None => drop(files.insert(place(content), &content.node.kind)),
-            Some(first) => {
-                let (image, path) = place(content);
-                let same = files.get(&(image, first.as_str()));
-                if !same.is_some_and(|same| same.is_same(&content.node.kind)) {
-                    return Err(refused(format!(
-                        "{path} of {image} is said to be {first}, which is no such file"
-                    )));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn refused(problem: impl std::fmt::Display) -> anyhow::Error {
-    Exit::No.because(problem, "do not use the release: build it anew")
+fn key(content: &Content) -> (&str, &str) {
+    (&content.node.image.0, &content.node.path)
 }
 
 #[cfg(test)]
@@ -98,7 +75,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::contents::{Image, Origin};
+    use crate::model::contents::{Image, Node, Origin};
 
     /// Written by hand, after the page of the model.
     const TEXT: &str = concat!(
@@ -117,17 +94,17 @@ mod tests {
     fn refused_line(from: &str, to: &str) {
         let text = TEXT.replacen(from, to, 1);
         assert_ne!(text, TEXT, "{from}");
-        assert!(read(&text).is_err(), "{to}");
+        assert!(parse(&text).is_err(), "{to}");
     }
 
     #[test]
-    fn what_is_written_is_read() {
-        let contents = read(TEXT).unwrap();
+    fn what_is_written_is_parse() {
+        let contents = parse(TEXT).unwrap();
         assert_eq!(contents.len(), 5);
         assert_eq!(text(&contents), TEXT);
         let turned: Vec<_> = contents.iter().rev().cloned().collect();
         assert_eq!(text(&turned), TEXT);
-        assert_eq!(read("").unwrap(), []);
+        assert_eq!(parse("").unwrap(), []);
     }
 
     #[test]
@@ -153,15 +130,15 @@ mod tests {
         ] {
             refused_line(from, to);
         }
-        assert!(read(TEXT.trim_end()).is_err());
+        assert!(parse(TEXT.trim_end()).is_err());
     }
 
     #[test]
     fn a_path_that_is_twice_or_in_another_order_is_refused() {
         let lines: Vec<&str> = TEXT.split_inclusive('\n').collect();
-        assert!(read(&[lines[0], lines[0]].concat()).is_err());
-        assert!(read(&[lines[1], lines[0]].concat()).is_err());
-        assert!(read(&[lines[3], lines[1]].concat()).is_err());
+        assert!(parse(&[lines[0], lines[0]].concat()).is_err());
+        assert!(parse(&[lines[1], lines[0]].concat()).is_err());
+        assert!(parse(&[lines[3], lines[1]].concat()).is_err());
     }
 
     #[test]
@@ -179,13 +156,13 @@ mod tests {
             let image = Image("rootfs.erofs".into());
             let node = Node { image, path, kind, mode, uid: u32::MAX, gid: 0, xattrs: BTreeMap::new() };
             let content = Content { node, origin: Origin::Unexplained };
-            prop_assert_eq!(read(&text(std::slice::from_ref(&content))).unwrap(), [content]);
+            prop_assert_eq!(parse(&text(std::slice::from_ref(&content))).unwrap(), [content]);
         }
 
         #[test]
         fn no_text_makes_the_reader_panic(at in 0..TEXT.len(), with in "\\PC") {
             let at = (0..=at).rev().find(|at| TEXT.is_char_boundary(*at)).unwrap_or_default();
-            let _ = read(&[&TEXT[..at], &with, &TEXT[at..]].concat());
+            let _ = parse(&[&TEXT[..at], &with, &TEXT[at..]].concat());
         }
     }
 }

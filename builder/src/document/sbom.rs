@@ -22,6 +22,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use measure::{Sha256, Sha512};
 
+use crate::debian::copyright::Licence;
 use crate::mend::Exit;
 use crate::model::contents::Content;
 use crate::model::lock::{Lock, Package, Tree};
@@ -63,15 +64,6 @@ pub struct PackageFacts {
     pub licence: Licence,
     /// The text of its control file.
     pub control: String,
-}
-
-/// What the copyright file of a package says.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Licence {
-    /// A valid SPDX expression; none where nothing is known.
-    pub declared: Option<String>,
-    /// The texts of the `LicenseRef-…` in it, by these names.
-    pub texts: BTreeMap<String, String>,
 }
 
 /// A distribution and its release, as scanners look it up: `debian` and `13`, never the code name.

@@ -5,6 +5,7 @@ pub mod base;
 pub mod boot;
 pub mod build;
 pub mod contents;
+pub mod describe;
 pub mod disk;
 pub mod doctor;
 pub mod explain;

@@ -6,10 +6,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use measure::Sha512;
 use measure::event_log::Digests;
 use measure::{ReadAt, Unreadable};
 use rustix::fs::OFlags;
-use measure::Sha512;
 use sha2::Digest as _;
 
 use super::parallel;

@@ -61,7 +61,8 @@ impl<'a> Agent<'a> {
 
     /// The contact, where it is a mail address.
     pub(super) fn mail(&self) -> Option<&'a str> {
-        self.contact.filter(|contact| contact.contains('@') && !contact.contains("://"))
+        self.contact
+            .filter(|contact| contact.contains('@') && !contact.contains("://"))
     }
 
     /// The contact, where it is a URL.

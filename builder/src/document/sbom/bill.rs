@@ -123,7 +123,8 @@ impl<'a> Bill<'a> {
             about: BTreeMap::new(),
         };
         for tree in &trees {
-            bill.about.extend(tree.iter().map(|(package, about)| (*package, about.clone())));
+            bill.about
+                .extend(tree.iter().map(|(package, about)| (*package, about.clone())));
         }
         bill.read_control_files();
         bill.add_packages()?;
@@ -231,7 +232,11 @@ impl<'a> Bill<'a> {
     }
 
     fn relate_dependencies(&mut self, tree: &Installed<'a>) -> Result<()> {
-        let ids: BTreeMap<_, _> = self.packages.iter().map(|package| (Identity::from(*package), binary_id(package))).collect();
+        let ids: BTreeMap<_, _> = self
+            .packages
+            .iter()
+            .map(|package| (Identity::from(*package), binary_id(package)))
+            .collect();
         for (package, dependencies) in depends::dependencies(tree)? {
             let Some(id) = ids.get(&package) else { continue };
             let related = self.relations.entry((id.clone(), How::DependsOn));
@@ -321,12 +326,25 @@ impl<'a> Bill<'a> {
     }
 
     fn list_files(&self) -> Result<Vec<File<'a>>> {
-        let images: BTreeMap<_, _> = self.facts.artifacts.iter().map(|image| (image.name, artifact_id(image))).collect();
-        let packages: BTreeMap<_, _> = self.packages.iter().map(|package| (package.sha256, binary_id(package))).collect();
-        let files = self.facts.contents.iter().filter_map(|content| match &content.node.kind {
-            NodeKind::File { sha256, .. } => Some((content, *sha256)),
-            _ => None,
-        });
+        let images: BTreeMap<_, _> = self
+            .facts
+            .artifacts
+            .iter()
+            .map(|image| (image.name, artifact_id(image)))
+            .collect();
+        let packages: BTreeMap<_, _> = self
+            .packages
+            .iter()
+            .map(|package| (package.sha256, binary_id(package)))
+            .collect();
+        let files = self
+            .facts
+            .contents
+            .iter()
+            .filter_map(|content| match &content.node.kind {
+                NodeKind::File { sha256, .. } => Some((content, *sha256)),
+                _ => None,
+            });
         let files = files.map(|(content, sha256)| {
             let image = images.get(content.node.image.0.as_str());
             let image = image.ok_or_else(|| foreign(content, "image"))?.clone();
@@ -338,7 +356,13 @@ impl<'a> Bill<'a> {
                 _ => None,
             };
             let id = file_id(content, sha256);
-            Ok(File { id, sha256, content, image, package })
+            Ok(File {
+                id,
+                sha256,
+                content,
+                image,
+                package,
+            })
         });
         files.collect()
     }
@@ -401,7 +425,9 @@ fn packages<'a>(facts: &Facts<'a>) -> Vec<&'a Package> {
         trees.any(|tree| sources.contains(&(*tree, package.name.as_str())))
     };
     let packages = facts.lock.package.iter();
-    packages.filter(|package| ships(package) || is_source(package)).collect()
+    packages
+        .filter(|package| ships(package) || is_source(package))
+        .collect()
 }
 
 /// A UUID of version 8 (RFC 9562, section 5.8). All that a release is made of decides on it: images are named by their
@@ -454,11 +480,16 @@ fn built_using<'a>(package: &Package, field: &'a str) -> Result<Vec<(&'a str, &'
         Exit::No.because(problem, "its control file is wrong: name another package")
     })?;
     let named = clauses.into_iter().flatten();
-    Ok(named.filter_map(|source| Some((source.name, source.bound?.1))).collect())
+    Ok(named
+        .filter_map(|source| Some((source.name, source.bound?.1)))
+        .collect())
 }
 
 fn foreign(content: &Content, what: &str) -> anyhow::Error {
-    let problem = format!("{} of {} is of a {what} that is not in the release", content.node.path, content.node.image.0);
+    let problem = format!(
+        "{} of {} is of a {what} that is not in the release",
+        content.node.path, content.node.image.0
+    );
     Exit::No.because(problem, "the list of files is of another release: make both anew")
 }
 

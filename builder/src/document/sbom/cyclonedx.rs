@@ -18,8 +18,15 @@ use crate::model::lock::{Package, Tree};
 ///
 /// A release does not know its generation, so that this is the first version of its document.
 pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
-    let files = bill.files.iter().filter(|file| file.package.is_none()).map(|file| unowned(bill, file));
-    let parts = bill.components.iter().filter(|(_, part)| !is_product(part) && part.kind != Kind::Source);
+    let files = bill
+        .files
+        .iter()
+        .filter(|file| file.package.is_none())
+        .map(|file| unowned(bill, file));
+    let parts = bill
+        .components
+        .iter()
+        .filter(|(_, part)| !is_product(part) && part.kind != Kind::Source);
     let parts = parts.map(|(id, part)| component(bill, id, part));
     model::json(&json!({
         "bomFormat": "CycloneDX",
@@ -79,11 +86,17 @@ fn component(bill: &Bill<'_>, id: &str, component: &Component<'_>) -> Value {
     let fields = value.as_object_mut().expect("it was just made");
     let mut add = |name: &str, value: Option<Value>| fields.extend(value.map(|value| (name.to_owned(), value)));
     add("purl", component.url.as_deref().map(Into::into));
-    add("cpe", (component.kind == Kind::System).then(|| platform(component)).flatten());
+    add(
+        "cpe",
+        (component.kind == Kind::System).then(|| platform(component)).flatten(),
+    );
     add("authors", component.originator.map(|author| json!([contact(&author)])));
     add("pedigree", ancestors(bill, id));
     let homepage = |url| json!([{ "type": "website", "url": url }]);
-    add("externalReferences", component.homepage.filter(|url| is_plain(url)).map(homepage));
+    add(
+        "externalReferences",
+        component.homepage.filter(|url| is_plain(url)).map(homepage),
+    );
     value
 }
 
@@ -199,9 +212,15 @@ fn form(file: &str, form: Form) -> Vec<Value> {
     let either = |is, yes, no| if is { yes } else { no };
     vec![
         property("bsi:component:filename", file),
-        property("bsi:component:executable", either(form.executable, "executable", "non-executable")),
+        property(
+            "bsi:component:executable",
+            either(form.executable, "executable", "non-executable"),
+        ),
         property("bsi:component:archive", either(form.archive, "archive", "no archive")),
-        property("bsi:component:structured", either(form.structured, "structured", "unstructured")),
+        property(
+            "bsi:component:structured",
+            either(form.structured, "structured", "unstructured"),
+        ),
     ]
 }
 
@@ -219,7 +238,9 @@ fn trivy(package: &Component<'_>, (name, version): (&str, &str)) -> Vec<Value> {
         ("SrcEpoch", epoch),
     ];
     let known = values.into_iter().filter(|(_, value)| !value.is_empty());
-    known.map(|(name, value)| property(&format!("aquasecurity:trivy:{name}"), value)).collect()
+    known
+        .map(|(name, value)| property(&format!("aquasecurity:trivy:{name}"), value))
+        .collect()
 }
 
 fn property(name: &str, value: &str) -> Value {
@@ -245,13 +266,29 @@ fn dependencies(bill: &Bill<'_>) -> Vec<Value> {
     for file in bill.files.iter().filter(|file| file.package.is_none()) {
         files.entry(&file.image).or_default().push(&file.id);
     }
-    let firmware = bill.artifacts().filter(|(_, artifact)| boots(artifact)).map(|(id, _)| id);
+    let firmware = bill
+        .artifacts()
+        .filter(|(_, artifact)| boots(artifact))
+        .map(|(id, _)| id);
     let firmware: Vec<_> = firmware.collect();
-    let components = bill.components.iter().filter(|(_, component)| component.kind != Kind::Source);
+    let components = bill
+        .components
+        .iter()
+        .filter(|(_, component)| component.kind != Kind::Source);
     let components = components.map(|(id, component)| {
-        let composed = [How::Contains, How::CopiedFrom, How::DependsOn, How::GeneratedFrom, How::Installs];
-        let related = composed.iter().filter_map(|how| bill.relations.get(&(id.clone(), *how)));
-        let related = related.flat_map(|related| &related.to).filter(|to| !is_source(bill, to));
+        let composed = [
+            How::Contains,
+            How::CopiedFrom,
+            How::DependsOn,
+            How::GeneratedFrom,
+            How::Installs,
+        ];
+        let related = composed
+            .iter()
+            .filter_map(|how| bill.relations.get(&(id.clone(), *how)));
+        let related = related
+            .flat_map(|related| &related.to)
+            .filter(|to| !is_source(bill, to));
         let firmware = firmware.iter().filter(|_| is_product(component)).copied();
         let files = files.get(id).into_iter().flatten().copied();
         json!({ "ref": id, "dependsOn": related.chain(firmware).chain(files).collect::<BTreeSet<_>>() })
@@ -264,7 +301,9 @@ fn boots(component: &Component<'_>) -> bool {
 }
 
 fn is_source(bill: &Bill<'_>, id: &str) -> bool {
-    bill.components.get(id).is_some_and(|component| component.kind == Kind::Source)
+    bill.components
+        .get(id)
+        .is_some_and(|component| component.kind == Kind::Source)
 }
 
 /// Which dependencies are all there are.
@@ -275,10 +314,15 @@ fn compositions(bill: &Bill<'_>) -> Vec<Value> {
         known.next().and_then(|related| related.complete)
     };
     let of = |aggregate: &str, wanted: Option<bool>| {
-        let components = bill.components.iter().filter(|(_, component)| component.kind != Kind::Source);
+        let components = bill
+            .components
+            .iter()
+            .filter(|(_, component)| component.kind != Kind::Source);
         let ids: Vec<_> = components.map(|(id, _)| id).filter(|id| state(id) == wanted).collect();
         (!ids.is_empty()).then(|| json!({ "aggregate": aggregate, "dependencies": ids }))
     };
     let all = [("complete", Some(true)), ("incomplete", Some(false)), ("unknown", None)];
-    all.into_iter().filter_map(|(aggregate, wanted)| of(aggregate, wanted)).collect()
+    all.into_iter()
+        .filter_map(|(aggregate, wanted)| of(aggregate, wanted))
+        .collect()
 }

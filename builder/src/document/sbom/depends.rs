@@ -43,24 +43,20 @@ pub(super) fn dependencies<'a>(installed: &Installed<'a>) -> Result<BTreeMap<Ide
 }
 
 /// The names that a package goes by, each with its version.
-fn names_of<'a>(
-    package: &Identity<'a>,
-    about: &About<'a>,
-) -> Result<Vec<(&'a str, Option<&'a str>)>, NotARelation> {
+fn names_of<'a>(package: &Identity<'a>, about: &About<'a>) -> Result<Vec<(&'a str, Option<&'a str>)>, NotARelation> {
     let provided = relation::parse(about.provides.unwrap_or_default())?;
     let provided = provided.into_iter().flatten().map(|Relation { name, bound }| {
         let version = bound.filter(|(operator, _)| *operator == Operator::Equal);
         (name, version.map(|(_, version)| version))
     });
-    Ok([(package.name, Some(package.version))].into_iter().chain(provided).collect())
+    Ok([(package.name, Some(package.version))]
+        .into_iter()
+        .chain(provided)
+        .collect())
 }
 
 /// Of alternatives, the first that anything meets; what meets it is all of its providers that are there.
-fn resolve<'a>(
-    package: &Identity<'a>,
-    about: &About<'a>,
-    names: &Names<'a>,
-) -> Result<Dependencies<'a>, NotARelation> {
+fn resolve<'a>(package: &Identity<'a>, about: &About<'a>, names: &Names<'a>) -> Result<Dependencies<'a>, NotARelation> {
     let mut met = Dependencies {
         complete: true,
         ..Dependencies::default()
@@ -84,5 +80,8 @@ fn meeting<'a>(wanted: &Relation<'_>, names: &Names<'a>) -> Vec<Identity<'a>> {
         None => wanted.bound.is_none(),
     };
     let known = names.get(wanted.name).into_iter().flatten();
-    known.filter(|(version, _)| holds(*version)).map(|(_, package)| *package).collect()
+    known
+        .filter(|(version, _)| holds(*version))
+        .map(|(_, package)| *package)
+        .collect()
 }

@@ -45,7 +45,9 @@ pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
 
 fn packages(bill: &Bill<'_>) -> Vec<Value> {
     let components = bill.components.iter().map(|(id, component)| package(id, component));
-    components.chain(bill.facts.lock.packages(Tree::Tools).map(tool)).collect()
+    components
+        .chain(bill.facts.lock.packages(Tree::Tools).map(tool))
+        .collect()
 }
 
 fn package(id: &str, component: &Component<'_>) -> Value {
@@ -67,10 +69,19 @@ fn package(id: &str, component: &Component<'_>) -> Value {
     add("checksums", checksums(component));
     add("externalRefs", component.url.as_ref().map(|url| package_url(url)));
     add("homepage", component.homepage.map(Into::into));
-    add("originator", component.originator.map(|originator| actor(&originator).into()));
+    add(
+        "originator",
+        component.originator.map(|originator| actor(&originator).into()),
+    );
     add("packageFileName", component.file.map(Into::into));
-    if let Kind::Binary { source: (name, version) } = component.kind {
-        add("sourceInfo", Some(format!("built package from: {name} {version}").into()));
+    if let Kind::Binary {
+        source: (name, version),
+    } = component.kind
+    {
+        add(
+            "sourceInfo",
+            Some(format!("built package from: {name} {version}").into()),
+        );
     }
     package
 }
@@ -136,9 +147,16 @@ fn extracted(bill: &Bill<'_>) -> Vec<Value> {
 }
 
 fn relationships(bill: &Bill<'_>) -> Vec<Value> {
-    let described = bill.artifacts().map(|(id, _)| relation(DOCUMENT, "DESCRIBES", &reference(id)));
-    let related = bill.relations.iter().flat_map(|((from, how), related)| each(from, *how, related));
-    let disk = bill.artifacts().find(|(_, artifact)| artifact.kind == Kind::Artifact(Role::Disk));
+    let described = bill
+        .artifacts()
+        .map(|(id, _)| relation(DOCUMENT, "DESCRIBES", &reference(id)));
+    let related = bill
+        .relations
+        .iter()
+        .flat_map(|((from, how), related)| each(from, *how, related));
+    let disk = bill
+        .artifacts()
+        .find(|(_, artifact)| artifact.kind == Kind::Artifact(Role::Disk));
     let tools = disk.into_iter().flat_map(|(disk, _)| {
         let tools = bill.facts.lock.packages(Tree::Tools);
         tools.map(|tool| relation(&tool_id(tool), "BUILD_TOOL_OF", &reference(disk)))
@@ -147,7 +165,10 @@ fn relationships(bill: &Bill<'_>) -> Vec<Value> {
 }
 
 fn each<'a>(from: &'a str, how: How, related: &'a Related) -> impl Iterator<Item = Value> + 'a {
-    related.to.iter().map(move |to| relation(&reference(from), word(how), &reference(to)))
+    related
+        .to
+        .iter()
+        .map(move |to| relation(&reference(from), word(how), &reference(to)))
 }
 
 /// Section 11.1.
@@ -162,8 +183,16 @@ fn word(how: How) -> &'static str {
 }
 
 fn relation(element: &str, how: &str, related: &str) -> Value {
-    let fields = [("spdxElementId", element), ("relationshipType", how), ("relatedSpdxElement", related)];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect::<Map<_, _>>().into()
+    let fields = [
+        ("spdxElementId", element),
+        ("relationshipType", how),
+        ("relatedSpdxElement", related),
+    ];
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn reference(id: &str) -> String {

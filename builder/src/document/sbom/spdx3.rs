@@ -140,14 +140,18 @@ impl<'a> View<'a> {
     /// Expressions, each once, and the texts that they name.
     fn licences(&self) -> Vec<Value> {
         let components = self.bill.components.values().filter_map(|component| component.licence);
-        let known: BTreeMap<_, _> = components.filter_map(|it| Some((it.declared.as_deref()?, it))).collect();
+        let known: BTreeMap<_, _> = components
+            .filter_map(|it| Some((it.declared.as_deref()?, it)))
+            .collect();
         let texts: BTreeMap<_, _> = known.values().flat_map(|licence| &licence.texts).collect();
         let texts = texts.into_iter().map(|(name, text)| {
             let mut element = self.element("simplelicensing_SimpleLicensingText", &text_id(name, text), name);
             element["simplelicensing_licenseText"] = text.as_str().into();
             element
         });
-        let expressions = known.iter().map(|(expression, licence)| self.expression(expression, licence));
+        let expressions = known
+            .iter()
+            .map(|(expression, licence)| self.expression(expression, licence));
         expressions.chain(texts).collect()
     }
 
@@ -158,9 +162,9 @@ impl<'a> View<'a> {
             "creationInfo": CREATION,
             "simplelicensing_licenseExpression": expression,
         });
-        let named = licence.texts.iter().map(|(name, text)| {
-            json!({ "type": "DictionaryEntry", "key": name, "value": self.id(&text_id(name, text)) })
-        });
+        let named = licence.texts.iter().map(
+            |(name, text)| json!({ "type": "DictionaryEntry", "key": name, "value": self.id(&text_id(name, text)) }),
+        );
         let named: Vec<_> = named.collect();
         if !named.is_empty() {
             element["simplelicensing_customIdToUri"] = named.into();
@@ -213,7 +217,10 @@ impl<'a> View<'a> {
         if let Some(url) = component.homepage {
             element["software_homePage"] = url.into();
         }
-        if let Kind::Binary { source: (name, version) } = component.kind {
+        if let Kind::Binary {
+            source: (name, version),
+        } = component.kind
+        {
             element["software_sourceInfo"] = format!("built package from: {name} {version}").into();
         }
         element
@@ -265,13 +272,17 @@ impl<'a> View<'a> {
 /// What things are to each other.
 impl<'a> View<'a> {
     fn relations(&self) -> Vec<Value> {
-        let licences = self.binaries().flat_map(|(id, component, _)| self.licence(id, component));
-        let debs = self.binaries().map(|(id, _, _)| {
-            self.relation(id, "hasDistributionArtifact", &[self.id(&deb_id(id))], Some(true), "")
-        });
-        let between = self.bill.relations.iter().flat_map(|((from, how), related)| {
-            self.between(from, *how, &related.to, related.complete)
-        });
+        let licences = self
+            .binaries()
+            .flat_map(|(id, component, _)| self.licence(id, component));
+        let debs = self
+            .binaries()
+            .map(|(id, _, _)| self.relation(id, "hasDistributionArtifact", &[self.id(&deb_id(id))], Some(true), ""));
+        let between = self
+            .bill
+            .relations
+            .iter()
+            .flat_map(|((from, how), related)| self.between(from, *how, &related.to, related.complete));
         let (licences, debs): (Vec<_>, Vec<_>) = (licences.collect(), debs.collect());
         let files = self.files_of_images().into_iter().chain(self.files_of_packages());
         licences
@@ -346,7 +357,8 @@ impl<'a> View<'a> {
 
     fn files_of_images(&self) -> Vec<Value> {
         let images = self.group(|file| Some(file.image.clone()));
-        let all = |(image, files): (String, Vec<String>)| self.relation(&image, "contains", &files, Some(true), "files");
+        let all =
+            |(image, files): (String, Vec<String>)| self.relation(&image, "contains", &files, Some(true), "files");
         images.into_iter().map(all).collect()
     }
 
@@ -373,7 +385,11 @@ impl<'a> View<'a> {
     fn around_build(&self) -> Vec<Value> {
         let lock = self.bill.facts.lock;
         let tools: Vec<_> = lock.packages(Tree::Tools).map(tool_id).chain([begat_id()]).collect();
-        let inputs: Vec<_> = self.binaries().map(|(id, _, _)| deb_id(id)).chain(lock.source.iter().map(source_id)).collect();
+        let inputs: Vec<_> = self
+            .binaries()
+            .map(|(id, _, _)| deb_id(id))
+            .chain(lock.source.iter().map(source_id))
+            .collect();
         let fixed = [
             self.built("usesTool", &self.ids(&tools), ""),
             self.built("hasInput", &self.ids(&inputs), ""),
@@ -381,12 +397,18 @@ impl<'a> View<'a> {
         ];
         let made = self.group(|file| made(&file.content.origin));
         let made = made.iter().map(|(how, files)| self.built("hasOutput", files, how));
-        let sources: BTreeMap<_, _> = lock.source.iter().map(|source| (source.path.as_str(), source)).collect();
+        let sources: BTreeMap<_, _> = lock
+            .source
+            .iter()
+            .map(|source| (source.path.as_str(), source))
+            .collect();
         let copied = self.group(|file| match &file.content.origin {
             Origin::Recipe { path } => sources.get(path.as_str()).map(|source| source_id(source)),
             _ => None,
         });
-        let copied = copied.iter().map(|(source, files)| self.relation(source, "copiedTo", files, Some(true), ""));
+        let copied = copied
+            .iter()
+            .map(|(source, files)| self.relation(source, "copiedTo", files, Some(true), ""));
         fixed.into_iter().chain(made).chain(copied).collect()
     }
 }
@@ -442,7 +464,10 @@ fn tool_id(package: &Package) -> String {
 }
 
 fn source_id(source: &Source) -> String {
-    format!("recipe-{:.16}", Sha256::of(format!("{}\0{}", source.path, source.sha256)))
+    format!(
+        "recipe-{:.16}",
+        Sha256::of(format!("{}\0{}", source.path, source.sha256))
+    )
 }
 
 fn deb_id(package: &str) -> String {
@@ -450,7 +475,12 @@ fn deb_id(package: &str) -> String {
 }
 
 fn agent_id(agent: &Agent<'_>) -> String {
-    let text = format!("{}\0{}\0{}", agent.kind(), agent.name, agent.contact.unwrap_or_default());
+    let text = format!(
+        "{}\0{}\0{}",
+        agent.kind(),
+        agent.name,
+        agent.contact.unwrap_or_default()
+    );
     format!("agent-{:.16}", Sha256::of(text))
 }
 

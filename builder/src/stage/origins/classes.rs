@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use glob::{MatchOptions, Pattern};
 
+use crate::debian::members::below_usr;
 use crate::model::contents::{Kind, Node};
 
 /// Something that makes files, and where it makes them.
@@ -165,7 +166,7 @@ fn destination(path: &str, target: &str) -> String {
             part => parts.push(part),
         }
     }
-    format!("/{}", parts.join("/"))
+    below_usr(&format!("/{}", parts.join("/")))
 }
 
 /// Returns whether a pattern matches a path: `*` stops at a slash, `**` does not.

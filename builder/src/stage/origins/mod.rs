@@ -35,14 +35,18 @@ const COPIED: [&str; 3] = ["/etc/", "/root/", "/var/www/"];
 /// How many unexplained paths a message names.
 const NAMED: usize = 20;
 
-/// Reads the packages that leave files in the guest out of the store.
+/// Returns whether a package leaves files in the guest.
+pub fn is_in_the_guest(package: &Package) -> bool {
+    let trees = [Tree::Root, Tree::Initrd, Tree::Kernel];
+    trees.iter().any(|tree| package.why.contains_key(tree))
+}
+
+/// Reads those packages out of the store that are `wanted`.
 ///
 /// # Errors
 /// A package that is not what the lock names, or no package.
-pub fn packages(lock: &Lock, store: &Store) -> Result<Packages> {
-    let shipped = [Tree::Root, Tree::Initrd, Tree::Kernel];
-    let shipped = |package: &&Package| shipped.iter().any(|tree| package.why.contains_key(tree));
-    let mut packages: Vec<&Package> = lock.package.iter().filter(shipped).collect();
+pub fn packages(lock: &Lock, store: &Store, wanted: impl Fn(&Package) -> bool) -> Result<Packages> {
+    let mut packages: Vec<&Package> = lock.package.iter().filter(|package| wanted(package)).collect();
     packages.sort_by_key(|package| std::cmp::Reverse(package.size)); // the largest first, so that no core waits at the end
     let read = parallel::map(&packages, parallel::cores(), |package| {
         let deb = store.bytes(&package.sha256, package.size)?;

@@ -239,7 +239,7 @@ fn a_link_is_explained_by_where_it_leads() {
     let there = file("/usr/lib/systemd/system/hi.service", "", 0o644);
     assert_eq!(name(&world.origin(&[there, unit])), "systemctl preset");
     let alternatives = [
-        link("/etc/alternatives/hey", "/usr/bin/hello"),
+        link("/etc/alternatives/hey", "/bin/hello"),
         link("/usr/bin/hey", "/etc/alternatives/hey"),
     ];
     let contents = world.explain(&[vec![file("/usr/bin/hello", "hello", 0o755)], alternatives.to_vec()].concat());

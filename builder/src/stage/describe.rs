@@ -1,0 +1,183 @@
+//! A release that is being built in, the documents that say what is in it out.
+//!
+//! The images are read back from their bytes, each path gets its origin, and what nothing explains ends the build.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use measure::Sha256;
+use measure::uki::Uki;
+
+use crate::debian::copyright::{self, Licence};
+use crate::document::files as listing;
+use crate::document::sbom::{self, Artifact, Distribution, PackageFacts, Role};
+use crate::mend::Exit;
+use crate::model::artifacts::{Artifacts, file};
+use crate::model::contents::Content;
+use crate::model::lock::{Lock, Package, Tree};
+use crate::model::recipe::Recipe;
+use crate::stage::contents;
+use crate::stage::origins::{self, Origins, Packages};
+use crate::stage::release::Stamps;
+use crate::world::files;
+use crate::world::store::Store;
+
+/// The package of the tool tree whose stub begins the UKI.
+const STUB_PACKAGE: &str = "systemd-boot-efi";
+
+/// What the documents are made from.
+pub struct Described<'a> {
+    pub folder: &'a Path,
+    pub recipe: &'a Recipe,
+    pub lock: &'a Lock,
+    pub artifacts: &'a Artifacts,
+    pub stamps: &'a Stamps,
+    pub packages: &'a Packages,
+}
+
+/// Reads the packages that a release describes out of the store.
+///
+/// # Errors
+/// A package that is not what the lock names, or no package.
+pub fn packages(lock: &Lock, store: &Store) -> Result<Packages> {
+    origins::packages(lock, store, |package| {
+        sbom::ships(package) || package.name == STUB_PACKAGE
+    })
+}
+
+impl Described<'_> {
+    /// Returns the names and texts of the documents.
+    ///
+    /// # Errors
+    /// An image with a path that nothing explains; packages that the lock does not name, or the other way around.
+    pub fn documents(&self) -> Result<[(&'static str, String); 4]> {
+        let contents = self.contents()?;
+        let sbom = self.sbom(&contents)?;
+        Ok([
+            ("files.jsonl", listing::text(&contents)),
+            ("sbom.cdx.json", sbom.cyclonedx),
+            ("sbom.spdx.json", sbom.spdx2),
+            ("sbom.spdx3.json", sbom.spdx3),
+        ])
+    }
+
+    /// Every path of the images, with its origin.
+    fn contents(&self) -> Result<Vec<Content>> {
+        let nodes = contents::read(self.folder)?;
+        let (initrd, root) = nodes.into_iter().partition(|node| node.image.0 == file::INITRD);
+        let explained = [(Tree::Initrd, initrd), (Tree::Root, root)].map(|(tree, nodes)| {
+            let origins = Origins::of(tree, self.recipe, self.lock, self.packages)?;
+            let contents = origins.explain(nodes);
+            origins.check(&contents).map(|()| contents)
+        });
+        let [initrd, root] = explained;
+        Ok([initrd?, root?].concat())
+    }
+
+    fn sbom(&self, contents: &[Content]) -> Result<sbom::Documents> {
+        let roles = self.roles()?;
+        let roles: Vec<_> = self
+            .stamps
+            .iter()
+            .filter_map(|(name, stamp)| Some((name.as_str(), *stamp, *roles.get(name.as_str())?)))
+            .collect();
+        let digests = files::for_each(&roles, |(name, _, _)| {
+            files::open(&self.folder.join(name)).and_then(|mut file| files::sha512(&mut file))
+        });
+        let described = roles.into_iter().zip(digests).map(|((name, stamp, role), sha512)| {
+            let sha512 = sha512.with_context(|| format!("cannot read {name} of the release"))?;
+            Ok(Artifact {
+                name,
+                stamp,
+                sha512,
+                role,
+            })
+        });
+        let described: Vec<_> = described.collect::<Result<_>>()?;
+        let uki = fs::read(self.folder.join(file::UKI)).context("cannot read the UKI")?;
+        let distribution = Distribution::of(&self.artifacts.os_release);
+        let trees = [Tree::Initrd, Tree::Kernel, Tree::Root].into_iter();
+        let distributions = trees.filter_map(|tree| Some((tree, distribution?))).collect();
+        sbom::documents(&sbom::Facts {
+            name: &self.recipe.name,
+            epoch: self.recipe.epoch,
+            supplier: self.recipe.supplier.as_deref(),
+            lock: self.lock,
+            root_status: &self.artifacts.root_status,
+            initrd_status: &self.artifacts.initrd_status,
+            distributions: &distributions,
+            artifacts: &described,
+            sections: &sections(&uki)?,
+            contents,
+            packages: &self.package_facts(),
+        })
+    }
+
+    fn package_facts(&self) -> BTreeMap<Sha256, PackageFacts> {
+        let named = self.lock.package.iter();
+        let described = named.filter_map(|package| Some((package, self.packages.get(&package.sha256)?)));
+        let facts = described.map(|(package, members)| {
+            let facts = PackageFacts {
+                sha512: members.sha512,
+                licence: self.licence(package),
+                control: members.control_file.clone(),
+            };
+            (package.sha256, facts)
+        });
+        facts.collect()
+    }
+
+    /// What the copyright file says, which may be in another package.
+    fn licence(&self, package: &Package) -> Licence {
+        let name = self.packages[&package.sha256].documented_as(&package.name);
+        let own = self.packages[&package.sha256].copyright.get(name);
+        let text = own.or_else(|| self.packages.values().find_map(|members| members.copyright.get(name)));
+        text.map(|text| copyright::licence(name, text)).unwrap_or_default()
+    }
+
+    /// What each file that boots is for.
+    fn roles(&self) -> Result<BTreeMap<&str, Role<'_>>> {
+        let image = |name: &str| name.ends_with(&self.artifacts.uname);
+        let kernel = self.lock.packages(Tree::Kernel).find(|package| image(&package.name));
+        let missing = || {
+            Exit::Unsupported.because(
+                format!(
+                    "no package of the kernel is named after its release {}",
+                    self.artifacts.uname
+                ),
+                "name another kernel package",
+            )
+        };
+        let package = &kernel.ok_or_else(missing)?.name;
+        let fixed = [
+            (file::COMMAND_LINE, Role::CommandLine),
+            (file::DISK, Role::Disk),
+            (file::INITRD, Role::Initrd),
+            (file::KERNEL, Role::Kernel { package }),
+            (file::ROOT, Role::Root),
+            (file::UKI, Role::Uki { stub: STUB_PACKAGE }),
+            (file::VERITY, Role::Verity),
+        ];
+        let firmware = self.artifacts.firmware.iter();
+        let firmware = firmware.map(|firmware| {
+            (
+                firmware.file.as_str(),
+                Role::Firmware {
+                    package: &firmware.package,
+                },
+            )
+        });
+        Ok(fixed.into_iter().chain(firmware).collect())
+    }
+}
+
+/// The digests of the sections of a UKI that are measured.
+fn sections(uki: &[u8]) -> Result<BTreeMap<&'static str, Sha256>> {
+    let uki = Uki::read(uki).context("the UKI cannot be read back")?;
+    Ok(uki
+        .measured()
+        .map(|section| (section.name, Sha256::of(section.data)))
+        .collect())
+}
