@@ -1,8 +1,10 @@
 //! Reader of GUID partition tables, and what firmware measures of the one it boots from.
 
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::Guid;
@@ -50,6 +52,66 @@ impl<'a> Gpt<'a> {
         sectors.saturating_mul(SECTOR)
     }
 
+    /// Returns the partitions, in the order of the table.
+    ///
+    /// # Errors
+    ///
+    /// One that is not in the sectors that the table has for partitions, or with bits that are reserved.
+    pub fn partitions(&self) -> Result<Vec<Partition>, GptError> {
+        let size = self.header.entry_size.get() as usize;
+        let entries = self.entries.chunks_exact(size).enumerate();
+        let used = entries.filter(|(_, entry)| !entry.starts_with(&[0; 16]));
+        used.map(|(index, entry)| self.partition(index, entry)).collect()
+    }
+
+    fn partition(&self, index: usize, bytes: &[u8]) -> Result<Partition, GptError> {
+        let at = self.header.entries_lba.get() * SECTOR + index as u64 * bytes.len() as u64;
+        let entry: Entry = read_at(bytes, "partition entry", 0)?;
+        let (first, last) = (entry.first.get(), entry.last.get());
+        let usable = self.header.first_usable_lba.get()..=self.header.last_usable_lba.get();
+        let inside = usable.contains(&first) && usable.contains(&last) && first <= last;
+        check(
+            inside,
+            "StartingLBA",
+            at + 32,
+            first,
+            "the first of some usable sectors",
+        )?;
+        let reserved = bytes[size_of::<Entry>()..].iter().position(|byte| *byte != 0);
+        check(reserved.is_none(), "Reserved", at + 128, 1_u64, "0")?;
+        Ok(Partition {
+            kind: entry.kind,
+            bytes: first.saturating_mul(SECTOR)..last.saturating_add(1).saturating_mul(SECTOR),
+            name: name(&entry.name),
+        })
+    }
+
+    /// Returns the ranges of the disk, in bytes, whose contents the table determines, and these contents: the table
+    /// itself, sector by sector, unused entries all zero, and at the end of the disk its copy.
+    pub fn tables(&self) -> [(Range<u64>, Vec<u8>); 2] {
+        let size = self.header.entry_size.get() as usize;
+        let mut entries = self.entries.to_vec();
+        let unused = entries
+            .chunks_exact_mut(size)
+            .filter(|entry| entry.starts_with(&[0; 16]));
+        unused.for_each(|entry| entry.fill(0));
+        entries.resize(entries.len().next_multiple_of(SECTOR as usize), 0);
+        let sectors = entries.len() as u64 / SECTOR;
+        let mut backup = self.header.clone();
+        backup.my_lba = self.header.alternate_lba;
+        backup.alternate_lba = self.header.my_lba;
+        backup.entries_lba = self.header.alternate_lba.get().saturating_sub(sectors).into();
+        backup.header_crc = 0.into();
+        backup.header_crc = crc32fast::hash(backup.as_bytes()).into();
+        let first = [self.header.sector(), entries.clone()].concat();
+        let last = [entries, backup.sector()].concat();
+        let end = self.disk_size();
+        [
+            (SECTOR..SECTOR + first.len() as u64, first),
+            (end.saturating_sub(last.len() as u64)..end, last),
+        ]
+    }
+
     /// Returns what is measured, a `UEFI_GPT_DATA` (TCG PC Client Platform Firmware Profile 1.06, section 10.2.6): the
     /// first 92 bytes of the header, the number of entries in use as 64 bits, and these entries.
     pub fn event_data(&self) -> Vec<u8> {
@@ -76,6 +138,15 @@ impl<'a> Gpt<'a> {
             digests: Digests::of(self.event_data()),
         }
     }
+}
+
+/// A partition.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Partition {
+    pub kind: Guid,
+    /// Where it is on the disk.
+    pub bytes: Range<u64>,
+    pub name: String,
 }
 
 /// What is wrong with a partition table.
@@ -115,7 +186,36 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() == 92);
 
+/// `EFI_PARTITION_ENTRY` (UEFI 2.10, section 5.3.3).
+#[derive(Clone, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Entry {
+    kind: Guid,
+    guid: Guid,
+    first: U64,
+    last: U64,
+    attributes: U64,
+    name: [U16; 36],
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+
+/// The text in front of the first NUL.
+fn name(units: &[U16]) -> String {
+    let units = units.iter().map(|unit| unit.get()).take_while(|unit| *unit != 0);
+    char::decode_utf16(units)
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect()
+}
+
 impl Header {
+    /// The sector that it is in, zeros behind it.
+    fn sector(&self) -> Vec<u8> {
+        let mut sector = self.as_bytes().to_vec();
+        sector.resize(SECTOR as usize, 0);
+        sector
+    }
+
     const SIGNATURE: u64 = u64::from_le_bytes(*b"EFI PART");
     const REVISION: u32 = 0x0001_0000;
 

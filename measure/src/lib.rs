@@ -15,6 +15,7 @@ mod digest;
 pub mod erofs;
 pub mod event_log;
 pub mod evidence;
+pub mod fat;
 mod fields;
 pub mod gpt;
 mod guid;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use measure::Sha256;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +136,24 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// Returns the bytes of a text that [`escape`] has made; none where a backslash is followed by anything else.
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        if let Some(behind) = escaped.strip_prefix('\\') {
+            bytes.push(b'\\');
+            rest = behind;
+        } else {
+            let (digits, behind) = escaped.strip_prefix('x')?.split_at_checked(2)?;
+            bytes.extend(HEXLOWER.decode(digits.as_bytes()).ok()?);
+            rest = behind;
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
+}
+
 /// Permissions as people write them: four octal digits.
 mod octal {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
@@ -165,6 +184,10 @@ mod tests {
             (b"\xe2\x82/\xac", r"\xe2\x82/\xac"),
         ] {
             assert_eq!(escape(bytes), text);
+            assert_eq!(unescape(text).as_deref(), Some(bytes));
+        }
+        for text in [r"\", r"/\x4", r"/\X41", r"/\xFF", r"/\n"] {
+            assert_eq!(unescape(text), None);
         }
     }
 }

@@ -48,6 +48,9 @@ struct Content {
     sha256: Sha256,
 }
 
+/// The content of each file of an archive, by the first path of the file.
+type Contents = BTreeMap<Vec<u8>, Content>;
+
 /// A path, and by what its file is told from others.
 type Found<K> = (Node, Option<K>);
 
@@ -150,7 +153,7 @@ fn of_initrd(path: &Path) -> Result<Vec<Node>> {
 }
 
 /// All entries, and the content of each file by its first path in the archive.
-fn read_archives<S: Stream>(archives: &mut Archives<S>) -> Result<(Vec<Entry>, BTreeMap<Vec<u8>, Content>), CpioError> {
+fn read_archives<S: Stream>(archives: &mut Archives<S>) -> Result<(Vec<Entry>, Contents), CpioError> {
     let (mut entries, mut contents) = (Vec::new(), BTreeMap::new());
     while let Some(entry) = archives.next_entry()? {
         if let cpio::Kind::File { size, link } = &entry.kind {
@@ -171,7 +174,7 @@ fn read_archives<S: Stream>(archives: &mut Archives<S>) -> Result<(Vec<Entry>, B
     Ok((entries, contents))
 }
 
-fn of_cpio(entry: Entry, contents: &BTreeMap<Vec<u8>, Content>) -> Found<Vec<u8>> {
+fn of_cpio(entry: Entry, contents: &Contents) -> Found<Vec<u8>> {
     let first = match &entry.kind {
         cpio::Kind::File { link, .. } => Some(link.as_ref().unwrap_or(&entry.path).clone()),
         _ => None,

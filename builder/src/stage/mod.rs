@@ -7,6 +7,7 @@ pub mod boot;
 pub mod build;
 pub mod contents;
 pub mod describe;
+pub mod disk;
 pub mod doctor;
 pub mod explain;
 pub mod fetch;

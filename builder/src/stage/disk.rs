@@ -1,0 +1,307 @@
+//! Disk in, findings out: every byte of it is a part of the release, or zero.
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use measure::fat::Fat;
+use measure::gpt::{Gpt, GptError, Partition, SECTOR};
+use measure::{Guid, ReadAt, Unreadable};
+use serde::Serialize;
+
+use crate::model::artifacts::file;
+use crate::world::files::{self, Opened};
+
+/// What the disk of a release has and should not, or has not and should.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "kebab-case")]
+pub enum Finding {
+    #[error("{part} of {} cannot be read: {why}", file::DISK)]
+    DiskUnreadable { part: String, why: String },
+    #[error("{} has {count} partitions of the type {part}, expected one", file::DISK)]
+    DiskPartitions { part: String, count: usize },
+    #[error("the partition {name} of {} is none that a release has", file::DISK)]
+    DiskPartitionUnknown { name: String },
+    #[error("the EFI system partition of {} has the file {path}", file::DISK)]
+    DiskFileUnknown { path: String },
+    #[error("{part} of {}, at offset {offset:#x}, is not {wanted}", file::DISK)]
+    DiskDiffers { part: String, offset: u64, wanted: String },
+    #[error(
+        "at offset {offset:#x} of {} there is \"{found}\", which belongs to nothing",
+        file::DISK
+    )]
+    DiskNotZero { offset: u64, found: String },
+}
+
+/// Compares the disk of a release with its UKI, its root image and the hash tree of that.
+///
+/// # Errors
+/// Files of the release that cannot be read. Whatever is wrong with the disk is a finding.
+pub fn check(release: &Path) -> Result<Vec<Finding>> {
+    let open = |name: &str| files::open_at(&release.join(name)).with_context(|| format!("cannot open {name}"));
+    let disk = open(file::DISK)?;
+    let parts = [open(file::UKI)?, open(file::ROOT)?, open(file::VERITY)?];
+    let mut layout = Layout::default();
+    if let Err(error) = layout.disk(&disk, &parts) {
+        layout.findings.push(unreadable("the partition table", error));
+        return Ok(layout.findings);
+    }
+    layout.compare(&disk)
+}
+
+/// What partitions have: their types are those of the UEFI and Discoverable Partitions Specifications.
+const TYPES: [(&str, Guid, &str); 3] = [
+    ("esp", Guid::new(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b), file::UKI),
+    (
+        "root-x86-64",
+        Guid::new(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709),
+        file::ROOT,
+    ),
+    (
+        "root-x86-64-verity",
+        Guid::new(0x2c7357ed_ebd2_46d9_aec1_23d437ec2bf5),
+        file::VERITY,
+    ),
+];
+
+/// The one file that the ESP has.
+const LOADER: &str = r"\EFI\BOOT\BOOTX64.EFI";
+
+/// How much of the disk is compared at once, in bytes; the partition table of a disk of ours is far smaller.
+const PIECE: u64 = 1 << 20;
+
+/// What every byte of the disk is to be.
+#[derive(Default)]
+struct Layout<'a> {
+    pieces: Vec<Piece<'a>>,
+    findings: Vec<Finding>,
+}
+
+/// What a range of the disk is to be. Offsets and sizes are in bytes.
+struct Piece<'a> {
+    range: Range<u64>,
+    part: &'static str,
+    wanted: Wanted<'a>,
+}
+
+enum Wanted<'a> {
+    Bytes(Vec<u8>),
+    /// A file of the release, from an offset on.
+    File(&'a Opened, u64, &'static str),
+    /// What its reader has looked at.
+    Read,
+    Zero,
+}
+
+/// A part of the disk, read as if it were all.
+struct Window<'a> {
+    disk: &'a Opened,
+    range: Range<u64>,
+}
+
+impl ReadAt for Window<'_> {
+    fn size(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+        let length = buffer.len() as u64;
+        match offset.checked_add(length).is_some_and(|end| end <= self.size()) {
+            true => self.disk.read_at(self.range.start + offset, buffer),
+            false => Err(Unreadable {
+                offset,
+                length,
+                why: "they end outside the partition".into(),
+            }),
+        }
+    }
+}
+
+impl<'a> Layout<'a> {
+    /// The partition tables, and what is between them.
+    fn disk(&mut self, disk: &Opened, parts: &'a [Opened; 3]) -> Result<(), DiskError> {
+        let mut start = vec![0; disk.size().min(PIECE) as usize];
+        disk.read_at(0, &mut start)?;
+        let gpt = Gpt::read(&start)?;
+        if gpt.disk_size() != disk.size() {
+            return Err(DiskError::Size {
+                said: gpt.disk_size(),
+                found: disk.size(),
+            });
+        }
+        self.add(
+            0..SECTOR,
+            "the protective MBR",
+            Wanted::Bytes(protective_mbr(disk.size())),
+        );
+        let [(primary, first), (backup, last)] = gpt.tables();
+        self.add(primary, "the partition table", Wanted::Bytes(first));
+        self.add(backup, "the copy of the partition table", Wanted::Bytes(last));
+        let partitions = gpt.partitions()?;
+        for ((part, kind, name), opened) in TYPES.into_iter().zip(parts) {
+            let mut of_kind = partitions.iter().filter(|partition| partition.kind == kind);
+            match (of_kind.next(), of_kind.count()) {
+                (Some(only), 0) if name == file::UKI => self.esp(disk, only, opened),
+                (Some(only), 0) => self.file(only.bytes.clone(), part, opened, name),
+                (first, more) => self.findings.push(Finding::DiskPartitions {
+                    part: part.into(),
+                    count: usize::from(first.is_some()) + more,
+                }),
+            }
+        }
+        let known = |partition: &&Partition| TYPES.iter().all(|(_, kind, _)| *kind != partition.kind);
+        let unknown = partitions.iter().filter(known);
+        let unknown = unknown.map(|partition| Finding::DiskPartitionUnknown {
+            name: partition.name.clone(),
+        });
+        self.findings.extend(unknown);
+        Ok(())
+    }
+
+    fn add(&mut self, range: Range<u64>, part: &'static str, wanted: Wanted<'a>) {
+        self.pieces.push(Piece { range, part, wanted });
+    }
+
+    /// A file of the release; what is behind it, up to the end of the partition, is zero as any gap.
+    fn file(&mut self, range: Range<u64>, part: &'static str, opened: &'a Opened, name: &'static str) {
+        if range.end - range.start < opened.size() {
+            let (part, wanted) = (part.into(), name.into());
+            let offset = range.end;
+            return self.findings.push(Finding::DiskDiffers { part, offset, wanted });
+        }
+        let range = range.start..range.start + opened.size();
+        self.add(range, part, Wanted::File(opened, 0, name));
+    }
+
+    fn esp(&mut self, disk: &Opened, partition: &Partition, uki: &'a Opened) {
+        let range = partition.bytes.clone();
+        let window = Window { disk, range };
+        let contents = Fat::read(&window).and_then(|fat| fat.contents());
+        let contents = match contents {
+            Ok(contents) => contents,
+            Err(error) => return self.findings.push(unreadable("the EFI system partition", error)),
+        };
+        let on_disk = |range: &Range<u64>| partition.bytes.start + range.start..partition.bytes.start + range.end;
+        let (mut files, mut done) = (Vec::new(), 0);
+        for file in &contents.files {
+            if file.path == LOADER && file.size == uki.size() {
+                for extent in &file.extents {
+                    files.push(extent.clone());
+                    self.add(
+                        on_disk(extent),
+                        "the EFI system partition",
+                        Wanted::File(uki, done, file::UKI),
+                    );
+                    done += extent.end - extent.start;
+                }
+            } else {
+                let path = file.path.clone();
+                self.findings.push(Finding::DiskFileUnknown { path });
+            }
+        }
+        if done != uki.size() {
+            let (part, wanted) = ("the EFI system partition".into(), file::UKI.into());
+            let offset = partition.bytes.start;
+            self.findings.push(Finding::DiskDiffers { part, offset, wanted });
+        }
+        let rest = contents.used.iter().filter(|used| !files.contains(used));
+        rest.for_each(|used| self.add(on_disk(used), "the EFI system partition", Wanted::Read));
+    }
+
+    /// Compares piece by piece, and what is between them with zeros.
+    fn compare(mut self, disk: &Opened) -> Result<Vec<Finding>> {
+        self.pieces.sort_by_key(|piece| (piece.range.start, piece.range.end));
+        let (mut pieces, mut done) = (Vec::new(), 0);
+        let end = disk.size();
+        self.add(end..end, "the end", Wanted::Read);
+        for piece in self.pieces {
+            if piece.range.start < done {
+                self.findings
+                    .push(unreadable(piece.part, "it overlaps with what is in front of it"));
+            }
+            pieces.push(Piece {
+                range: done..piece.range.start,
+                part: "",
+                wanted: Wanted::Zero,
+            });
+            done = done.max(piece.range.end);
+            pieces.push(piece);
+        }
+        let compared = files::for_each(&pieces, |piece| piece.compare(disk));
+        let found: Vec<Option<Finding>> = compared.into_iter().collect::<Result<_, _>>()?;
+        Ok(self.findings.into_iter().chain(found.into_iter().flatten()).collect())
+    }
+}
+
+impl Piece<'_> {
+    /// Returns the first thing that differs.
+    fn compare(&self, disk: &Opened) -> Result<Option<Finding>, Unreadable> {
+        let (mut start, mut found, mut wanted) = (self.range.start, Vec::new(), Vec::new());
+        while start < self.range.end && !matches!(self.wanted, Wanted::Read) {
+            let size = PIECE.min(self.range.end - start) as usize;
+            found.resize(size, 0);
+            wanted.clear();
+            wanted.resize(size, 0);
+            disk.read_at(start, &mut found)?;
+            self.wanted.read(start - self.range.start, &mut wanted)?;
+            if let Some(at) = found.iter().zip(&wanted).position(|(found, wanted)| found != wanted) {
+                return Ok(Some(self.finding(start + at as u64, &found[at..])));
+            }
+            start += size as u64;
+        }
+        Ok(None)
+    }
+
+    fn finding(&self, offset: u64, found: &[u8]) -> Finding {
+        let differs = |wanted: &str| Finding::DiskDiffers {
+            part: self.part.into(),
+            offset,
+            wanted: wanted.into(),
+        };
+        match self.wanted {
+            Wanted::File(_, _, name) => differs(name),
+            Wanted::Bytes(_) => differs("what it has to be"),
+            Wanted::Read | Wanted::Zero => Finding::DiskNotZero {
+                offset,
+                found: found[..found.len().min(16)].escape_ascii().to_string(),
+            },
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// Fills `buffer`, which is zero, with what there is to be from `offset` on.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+        match self {
+            Self::Bytes(bytes) => bytes[..].read_at(offset, buffer),
+            Self::File(file, start, _) => file.read_at(start + offset, buffer),
+            Self::Read | Self::Zero => Ok(()),
+        }
+    }
+}
+
+/// UEFI 2.10, section 5.2.3: one partition of the type EE over all of the disk.
+fn protective_mbr(disk: u64) -> Vec<u8> {
+    let sectors = u32::try_from(disk / SECTOR - 1).unwrap_or(u32::MAX);
+    let entry = [0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff, 0x01, 0x00, 0x00, 0x00];
+    [&[0; 446][..], &entry, &sectors.to_le_bytes(), &[0; 48], &[0x55, 0xaa]].concat()
+}
+
+fn unreadable(part: &str, why: impl Display) -> Finding {
+    Finding::DiskUnreadable {
+        part: part.into(),
+        why: why.to_string(),
+    }
+}
+
+/// Why nothing can be said of a disk.
+#[derive(Debug, thiserror::Error)]
+enum DiskError {
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error(transparent)]
+    Gpt(#[from] GptError),
+    #[error("it is of a disk of {said} bytes, found {found}")]
+    Size { said: u64, found: u64 },
+}
