@@ -107,6 +107,7 @@ fn facts() -> BTreeMap<Sha256, PackageFacts> {
     let known = |declared: Option<&str>, texts: &[(&str, &str)], control: &str| PackageFacts {
         sha512: Sha512::of(control),
         licence: Licence {
+            latin_1: false,
             declared: declared.map(Into::into),
             texts: texts.iter().map(|(id, text)| ((*id).into(), (*text).into())).collect(),
         },
