@@ -22,7 +22,7 @@ use crate::model::artifacts::file;
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
-use crate::stage::contents;
+use crate::stage::{contents, disk};
 use crate::stage::origins::{self, Origins};
 use crate::stage::parse::LOCK;
 use crate::world::store::Store;
@@ -70,8 +70,9 @@ pub enum Finding {
     PackageNotLocked { document: String, url: String },
     #[error("{document} leaves the files to another {listing} than the release has")]
     ListingDiffers { document: String, listing: String },
-    #[error("{disk}: {what}")]
-    DiskUnaccounted { disk: String, what: String },
+    #[error(transparent)]
+    #[serde(untagged)]
+    Disk(disk::Finding),
 }
 
 /// What was found out about the documents of a release.
@@ -133,24 +134,9 @@ pub fn account(folder: &Path, store: Option<&Store>) -> Result<Account> {
     for (name, read) in VIEWS {
         account.findings.extend(view(folder, (name, read), &nodes, &lock));
     }
+    let on_disk = disk::check(folder)?;
+    account.findings.extend(on_disk.into_iter().map(Finding::Disk));
     Ok(account)
-}
-
-impl Finding {
-    /// Returns the name of this kind of finding; it does not change between versions.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::DocumentInvalid { .. } => "document-invalid",
-            Self::PathNotListed { .. } => "path-not-listed",
-            Self::PathMissing { .. } => "path-missing",
-            Self::PathDiffers { .. } => "path-differs",
-            Self::PathUnexplained { .. } => "path-unexplained",
-            Self::PackageNotListed { .. } => "package-not-listed",
-            Self::PackageNotLocked { .. } => "package-not-locked",
-            Self::ListingDiffers { .. } => "listing-differs",
-            Self::DiskUnaccounted { .. } => "disk-unaccounted",
-        }
-    }
 }
 
 impl Account {
