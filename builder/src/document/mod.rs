@@ -1,4 +1,7 @@
 //! Values in, documents out: text that is the same for the same release, whoever writes it.
 
+pub mod dsse;
+pub mod provenance;
 pub mod reference_values;
 pub mod sbom;
+pub mod statement;

@@ -4,7 +4,7 @@
 //! document. What is not known is NOASSERTION: nothing is guessed.
 
 mod dpkg;
-mod purl;
+pub(super) mod purl;
 mod spdx2;
 
 use std::collections::{BTreeMap, BTreeSet};
