@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::inspect;
+use super::signing::{Key, Terms};
 use super::supply::Supply;
 use crate::mend::{Exit, OrMend as _};
-use crate::stage::build::Build;
+use crate::stage::build::{Build, Signing};
 use crate::stage::lock;
 use crate::stage::parse::Project;
 use crate::stage::release::{Existing, Staging};
+use crate::world::clock;
 use crate::world::workspace::Workspace;
 
 /// Builds a recipe into a release
@@ -34,6 +36,13 @@ pub(super) struct Args {
     /// Print the release as JSON
     #[arg(long)]
     json: bool,
+    /// Sign the release
+    #[arg(long)]
+    sign: bool,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    terms: Terms,
     #[command(flatten)]
     supply: Supply,
 }
@@ -44,6 +53,7 @@ impl Args {
         let named = || Path::new("releases").join(format!("{}-0", project.recipe.name));
         let output = self.output.clone().unwrap_or_else(named);
         let staging = self.stage(&output)?;
+        let signing = self.sign.then(|| self.signing()).transpose()?;
         let (store, net) = self.supply.open(&project.recipe)?;
         let lock = lock::keep(&project, &net, self.locked)?;
         let workspace = Workspace::take(self.workspace.as_deref(), store.root())?;
@@ -53,9 +63,18 @@ impl Args {
             store: &store,
             net: &net,
             workspace: &workspace,
+            signing: signing.as_ref(),
         };
         build.run(staging)?;
         inspect::show(&output, self.json)
+    }
+
+    fn signing(&self) -> Result<Signing> {
+        Ok(Signing {
+            key: self.key.get()?,
+            terms: self.terms.get()?,
+            started: clock::now(),
+        })
     }
 
     fn stage(&self, output: &Path) -> Result<Staging> {

@@ -8,6 +8,8 @@ mod inside;
 mod inspect;
 mod lock;
 mod measure;
+mod sign;
+mod signing;
 mod supply;
 mod verify;
 
@@ -26,6 +28,7 @@ enum Command {
     Lock(lock::Args),
     Build(build::Args),
     Measure(Box<measure::Measure>),
+    Sign(sign::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Explain(explain::Args),
@@ -41,6 +44,7 @@ impl Cli {
             Command::Lock(lock) => lock.run(),
             Command::Build(build) => build.run(),
             Command::Measure(measure) => measure.run(),
+            Command::Sign(sign) => sign.run(),
             Command::Verify(verify) => verify.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Explain(explain) => explain.run(),

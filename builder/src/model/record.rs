@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use data_encoding::BASE64;
 use jiff::Timestamp;
 use measure::{Sha256, Sha384};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::release::FileName;
+use super::key::PublicKey;
+use super::release::{FileName, Manifest};
 use crate::mend::{Exit, OrMend as _};
 
 /// The name of the record in a release.
@@ -23,7 +25,7 @@ const VERSION: u32 = 1;
 
 /// What a generation is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub struct Record {
     /// How evidence binds this record; evidence that binds it another way does not count.
     pub binding: Binding,
@@ -34,7 +36,8 @@ pub struct Record {
     /// The digest of the lock.
     pub lock: Sha256,
     /// The digest of `measurements.json`: what was predicted.
-    pub measurements: Sha256,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measurements: Option<Sha256>,
     /// The key that signs the statements: its SPKI in DER, as base64.
     pub public_key: String,
     /// The digest of the recipe's folder.
@@ -85,40 +88,28 @@ pub enum Binding {
     Sha256Hex,
 }
 
-/// What a record says, without what follows from how it is written.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    pub build: Uuid,
-    pub terms: Terms,
-    pub lock: Sha256,
-    pub measurements: Sha256,
-    /// SPKI in DER.
-    pub public_key: Vec<u8>,
-    pub recipe: Sha256,
-    pub release: Sha256,
-    pub sbom: BTreeMap<FileName, Sha256>,
-    pub statements: Vec<Named>,
-}
-
-impl From<Facts> for Record {
-    fn from(facts: Facts) -> Self {
+impl Record {
+    /// Returns the record of the release with this manifest, made by this build and signed with this key.
+    pub fn new(manifest: &Manifest, build: Uuid, terms: Terms, key: &PublicKey, statements: Vec<Named>) -> Self {
+        let origin = &manifest.origin;
+        let files = manifest.files.iter().map(|(name, stamp)| (name.clone(), stamp.sha256));
+        let measurements = files.clone().find(|(name, _)| name.as_str() == "measurements.json");
+        let sbom = files.filter(|(name, _)| name.as_str().starts_with("sbom."));
         Self {
             binding: Binding::default(),
-            build: facts.build,
-            terms: facts.terms,
-            lock: facts.lock,
-            measurements: facts.measurements,
-            public_key: data_encoding::BASE64.encode(&facts.public_key),
-            recipe: facts.recipe,
-            release: facts.release,
-            sbom: facts.sbom,
-            statements: facts.statements,
+            build,
+            terms,
+            lock: origin.lock,
+            measurements: measurements.map(|(_, sha256)| sha256),
+            public_key: BASE64.encode(&key.spki()),
+            recipe: origin.recipe,
+            release: manifest.digest(),
+            sbom: sbom.collect(),
+            statements,
             version: VERSION,
         }
     }
-}
 
-impl Record {
     /// Reads the text of a record.
     ///
     /// # Errors
@@ -144,6 +135,16 @@ impl Record {
     /// Returns the digest that names the record.
     pub fn digest(&self) -> Sha384 {
         Sha384::of(self.text())
+    }
+
+    /// Returns the key that signs the statements.
+    ///
+    /// # Errors
+    /// Text that is no such key.
+    pub fn key(&self) -> Result<PublicKey> {
+        let spki = BASE64.decode(self.public_key.as_bytes());
+        let none = |_| Exit::No.because("the key of record.json is no base64", "sign the release anew");
+        PublicKey::from_spki(&spki.map_err(none)?)
     }
 
     /// Returns what evidence carries that binds this record.
@@ -173,6 +174,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::key::SigningKey;
+    use crate::model::release::{Origin, Stamp};
 
     /// The vector of `parse_runtime_data` in Trustee's attestation service: SHA-384 of the canonical text.
     #[test]
@@ -202,28 +205,43 @@ mod tests {
             name: name.into(),
             sha256: digest,
         };
-        Record::from(Facts {
-            build: Uuid::nil(),
-            terms: Terms {
-                generation: 3,
-                previous: Some(Sha384::of("previous")),
-                not_before: None,
-                not_after: Some("2027-01-01T00:00:00Z".parse().unwrap()),
-            },
-            lock: digest,
-            measurements: digest,
-            public_key: vec![1, 2, 3],
+        let terms = Terms {
+            generation: 3,
+            previous: Some(Sha384::of("previous")),
+            not_before: None,
+            not_after: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        };
+        let origin = Origin {
+            name: "minimal".to_owned().try_into().unwrap(),
+            epoch: Timestamp::UNIX_EPOCH,
             recipe: digest,
-            release: digest,
-            sbom: [(FileName::try_from("sbom.spdx.json".to_owned()).unwrap(), digest)].into(),
-            statements: vec![named("provenance"), named("alpha")],
-        })
+            lock: digest,
+        };
+        let stamp = Stamp {
+            sha256: digest,
+            size: 1,
+        };
+        let files = ["measurements.json", "sbom.spdx.json", "vmlinuz"];
+        let files = files.map(|name| (FileName::try_from(name.to_owned()).unwrap(), stamp));
+        let manifest = Manifest {
+            origin,
+            files: files.into(),
+        };
+        let key = SigningKey::from_random([1; 32]).unwrap().public();
+        Record::new(
+            &manifest,
+            Uuid::nil(),
+            terms,
+            &key,
+            vec![named("provenance"), named("alpha")],
+        )
     }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let text = record().text();
         assert_eq!(Record::parse(&text).unwrap(), record());
+        assert!(!text.contains("vmlinuz"), "{text}");
         assert!(text.contains(r#""generation":3,"lock":"#), "{text}");
         assert!(text.contains(r#""not-after":"2027-01-01T00:00:00Z""#), "{text}");
         let provenance = text.find("provenance").unwrap();
@@ -245,7 +263,11 @@ mod tests {
             ),
             ("\"generation\":3", "\"generation\":-3", "invalid value"),
             ("\"version\":1", "\"version\":2", "has version 2"),
-            ("\"generation\":3", "\"generation\":3,\"xtra\":3", "xtra"),
+            (
+                "\"generation\":3",
+                "\"generation\":3,\"xtra\":3",
+                "not in its canonical form",
+            ),
             ("\"sha384\"", "\"sha512\"", "unknown variant"),
         ] {
             let wrong = text.replacen(from, to, 1);

@@ -5,12 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 
+use crate::document::provenance::Times;
 use crate::document::reference_values;
 use crate::document::sbom::{self, Artifact, Distribution, Role};
 use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, file};
+use crate::model::key::SigningKey;
 use crate::model::lock::Tree;
+use crate::model::record::Terms;
 use crate::model::release::Origin;
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::assemble::{self, Inputs};
@@ -18,7 +22,8 @@ use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
-use crate::stage::{fetch, rules, say};
+use crate::stage::{fetch, rules, say, sign};
+use crate::world::clock;
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
 use crate::world::store::Store;
@@ -31,6 +36,33 @@ pub struct Build<'a> {
     pub store: &'a Store,
     pub net: &'a Net,
     pub workspace: &'a Workspace,
+    /// Who signs, if anybody does.
+    pub signing: Option<&'a Signing>,
+}
+
+/// Who signs a build.
+pub struct Signing {
+    pub key: SigningKey,
+    pub terms: Terms,
+    /// When the build started.
+    pub started: Timestamp,
+}
+
+impl Signing {
+    fn sign(&self, staging: &Staging, manifest: &Manifest) -> Result<()> {
+        say("sign", "provenance, documents and record");
+        let times = Times {
+            started_on: self.started,
+            finished_on: clock::now(),
+        };
+        sign::sign_new(
+            staging,
+            manifest,
+            &sign::run(Some(times))?,
+            self.terms.clone(),
+            &self.key,
+        )
+    }
 }
 
 impl Build<'_> {
@@ -65,7 +97,12 @@ impl Build<'_> {
             recipe: self.project.digest,
             lock: self.lock.digest(),
         };
-        staging.publish(origin, stamps)
+        let manifest = staging.seal(origin, stamps)?;
+        if let Some(signing) = self.signing {
+            signing.sign(&staging, &manifest)?;
+        }
+        staging.appear()?;
+        Ok(manifest)
     }
 
     /// Fills the folder of the release.

@@ -17,6 +17,8 @@ pub mod prove;
 pub mod release;
 pub mod resolve;
 pub mod rules;
+pub mod sign;
+pub mod signatures;
 pub mod verify;
 
 use anyhow::Result;
