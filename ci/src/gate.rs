@@ -74,6 +74,7 @@ impl Gate {
         self.step("near", || near::check(&site.begat, &release));
         self.step("oracle snp", || oracle::snp::compare_release(&release));
         self.step("oracle image", || oracle::image::check(&release));
+        self.step("oracle signatures", || oracle::signatures::quick(&site.begat, &release));
         match oracle::sbom::schema() {
             Some(schema) => self.step("oracle sbom", || oracle::sbom::check(&release, &schema)),
             None => self.skip("oracle sbom", "../shared/vectors/spdx has no schema of SPDX 2.3"),

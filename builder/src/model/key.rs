@@ -6,7 +6,7 @@
 use std::fmt;
 
 use anyhow::Result;
-use data_encoding::BASE64;
+use data_encoding::BASE64_NOPAD;
 use ed25519_dalek::Verifier as _;
 use measure::Sha256;
 use p256::ecdsa::signature::Signer as _;
@@ -29,7 +29,10 @@ pub enum PublicKey {
     Ed25519(ed25519_dalek::VerifyingKey),
 }
 
-/// What names a public key in a bundle: the base64 of the SHA-256 of its SPKI in DER, as cosign has it.
+/// What names a public key in a bundle: its fingerprint as OpenSSH shows it, `SHA256:` and the base64 of the digest of
+/// the key in the form of RFC 4253, section 6.6.
+///
+/// Key ids of DSSE are free, but cosign (go-securesystemslib) skips a signature that names any other.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct KeyId(String);
 
@@ -148,7 +151,22 @@ impl PublicKey {
 
     /// Returns what names the key in a bundle.
     pub fn id(&self) -> KeyId {
-        KeyId(BASE64.encode(Sha256::of(self.spki()).bytes()))
+        let digest = Sha256::of(self.ssh());
+        KeyId(format!("SHA256:{}", BASE64_NOPAD.encode(digest.bytes())))
+    }
+
+    /// The key as SSH sends it: RFC 5656, section 3.1, and RFC 8709, section 4.
+    fn ssh(&self) -> Vec<u8> {
+        let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+        match self {
+            Self::P256(key) => {
+                let point = key.to_encoded_point(false);
+                [&b"ecdsa-sha2-nistp256"[..], b"nistp256", point.as_bytes()]
+                    .map(string)
+                    .concat()
+            }
+            Self::Ed25519(key) => [&b"ssh-ed25519"[..], key.as_bytes()].map(string).concat(),
+        }
     }
 
     /// Whether this key has signed `message`; the signature is as [`SigningKey::sign`] returns it.

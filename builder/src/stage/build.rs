@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
+use crate::document::buildinfo;
 use crate::document::provenance::Times;
 use crate::document::reference_values;
 use crate::document::sbom::{self, Artifact, Distribution, Role};
@@ -126,6 +127,10 @@ impl Build<'_> {
         measurements: &Measurements,
     ) -> Result<()> {
         let documents = [
+            (
+                buildinfo::FILE,
+                buildinfo::text(&self.project.recipe, self.lock, stamps),
+            ),
             ("measurements.json", measurements.text()),
             ("recipe.toml", self.project.text.clone()),
             (LOCK, self.lock.text()),

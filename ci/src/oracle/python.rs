@@ -8,9 +8,10 @@ use xshell::{Shell, cmd};
 use crate::host;
 
 /// What is installed: pinned, since another version may judge otherwise.
-const TOOLS: [&str; 3] = [
+const TOOLS: [&str; 4] = [
     "sev-snp-measure==0.0.13",
     "check-jsonschema==0.39.0",
+    "securesystemslib[crypto]==1.6.0",
     "spdx-tools==0.8.5",
 ];
 

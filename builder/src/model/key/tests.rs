@@ -116,16 +116,21 @@ fn signatures_of_ed25519_are_those_of_rfc_8032() {
     assert!(!key.public().verifies(&[0xaf, 0x83], &signature));
 }
 
-/// `openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | base64`
 #[test]
-fn public_keys_are_written_and_named_as_openssl_does() {
+fn public_keys_are_written_as_openssl_does() {
     for (private, public) in [(P256_KEY, P256_PUBLIC), (ED25519_KEY, ED25519_PUBLIC)] {
         let key = SigningKey::from_pem(private).unwrap().public();
         assert_eq!(key.pem(), public);
         assert_eq!(PublicKey::from_pem(public).unwrap(), key);
     }
-    let id = PublicKey::from_pem(P256_PUBLIC).unwrap().id();
-    assert_eq!(id.as_str(), "Wnp4zKSg9CDZvGK7Zpw8J1njn3I9OuENy+DwgVoH7NQ=");
+}
+
+/// `ssh-keygen -i -m PKCS8` and `ssh-keygen -l` (P-256); the OpenSSH form and `hashlib` of Python (both).
+#[test]
+fn key_ids_are_the_fingerprints_of_openssh() {
+    let id = |public| PublicKey::from_pem(public).unwrap().id().to_string();
+    assert_eq!(id(P256_PUBLIC), "SHA256:hfuNWmjIYvsBGZ6dpCLTTAEa5LxbZABRHHVoynAxFlo");
+    assert_eq!(id(ED25519_PUBLIC), "SHA256:s3Z2A+mldeflHo5TMMEUA7MlkMg96xvtqH9DGLHHZmE");
 }
 
 #[test]
