@@ -15,9 +15,9 @@ use builder::mend::{self, Exit};
 use builder::model::key::SigningKey;
 use builder::model::record::{RECORD, Record, Terms};
 use builder::stage::release::{Existing, Staging, Stamps};
-use builder::stage::sign;
 use builder::stage::signatures::Demand;
 use builder::stage::verify::{self, Verdict};
+use builder::stage::{secure_boot, sign};
 use fixture::{fill, origin, publish};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -513,4 +513,69 @@ fn signatures_of_another_key_come_back() {
     );
     assert_eq!(codes(&release.verdict(None, NOW)), Vec::<String>::new());
     assert!(!release.path(RECORD).exists());
+}
+
+/// A PE32+ image with one section, and, where it has one, this certificate.
+fn uki(code: u8, certificate: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 0x1000];
+    let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
+    let (coff, optional) = (0x40, 0x58);
+    let table = optional + 112 + 6 * 8;
+    put(0, b"MZ");
+    put(0x3c, &[0x40]);
+    put(coff, b"PE\0\0\x64\x86\x01");
+    put(coff + 20, &(112_u16 + 6 * 8).to_le_bytes());
+    put(optional, &0x20b_u16.to_le_bytes());
+    put(optional + 56, &0x1000_0000_u32.to_le_bytes());
+    put(optional + 60, &0x1000_u32.to_le_bytes());
+    put(optional + 68, &[10]);
+    put(optional + 108, &[6]);
+    put(table, b".text");
+    for (field, value) in [512_u32, 0x10000, 512, 0x1000].into_iter().enumerate() {
+        put(table + 8 + 4 * field, &value.to_le_bytes());
+    }
+    if !certificate.is_empty() {
+        put(optional + 64, &[1, 2, 3, 4]); // sbsign writes the checksum, too
+        put(optional + 112 + 32, &0x1200_u32.to_le_bytes());
+        put(optional + 112 + 36, &(certificate.len() as u32).to_le_bytes());
+    }
+    bytes.resize(0x1200, code);
+    bytes.extend_from_slice(certificate);
+    bytes
+}
+
+/// A release with a UKI.
+fn with_uki() -> (TempDir, PathBuf) {
+    let parent = tempfile::tempdir().unwrap();
+    let release = parent.path().join("minimal");
+    let staging = Staging::begin(&release, Existing::Refuse).unwrap();
+    fill(staging.folder());
+    fs::write(staging.folder().join("uki.efi"), uki(1, b"")).unwrap();
+    staging.publish(origin(), Stamps::new()).unwrap();
+    (parent, release)
+}
+
+#[test]
+fn a_uki_signed_for_secure_boot_lies_beside_the_one_that_is_reproduced() {
+    let (parent, release) = with_uki();
+    let signed = parent.path().join("signed.efi");
+    fs::write(&signed, uki(1, b"12345678")).unwrap();
+    let before = verify::verify(&release, None).unwrap().release;
+    secure_boot::attach(&release, &signed).unwrap();
+    let verdict = verify::verify(&release, None).unwrap();
+    assert_eq!((codes(&verdict), verdict.release), (vec![], before));
+}
+
+#[test]
+fn another_uki_signed_for_secure_boot() {
+    let (parent, release) = with_uki();
+    let signed = parent.path().join("signed.efi");
+    fs::write(&signed, uki(2, b"12345678")).unwrap();
+    let error = secure_boot::attach(&release, &signed).expect_err("its code is another");
+    assert!(
+        mend::report(&error).contains("firmware measures another digest"),
+        "{error}"
+    );
+    fs::copy(&signed, release.join(secure_boot::SIGNED)).unwrap();
+    assert_eq!(codes(&verify::verify(&release, None).unwrap()), ["uki-differs"]);
 }

@@ -9,6 +9,7 @@ use super::inspect;
 use super::signing::{Key, Terms};
 use super::supply::Supply;
 use crate::mend::{Exit, OrMend as _};
+use crate::model::record;
 use crate::stage::build::{Build, Signing};
 use crate::stage::lock;
 use crate::stage::parse::Project;
@@ -53,7 +54,7 @@ impl Args {
         let named = || Path::new("releases").join(format!("{}-0", project.recipe.name));
         let output = self.output.clone().unwrap_or_else(named);
         let staging = self.stage(&output)?;
-        let signing = self.sign.then(|| self.signing()).transpose()?;
+        let signing = self.signing()?;
         let (store, net) = self.supply.open(&project.recipe)?;
         let lock = lock::keep(&project, &net, self.locked)?;
         let workspace = Workspace::take(self.workspace.as_deref(), store.root())?;
@@ -69,12 +70,17 @@ impl Args {
         inspect::show(&output, self.json)
     }
 
-    fn signing(&self) -> Result<Signing> {
-        Ok(Signing {
-            key: self.key.get()?,
-            terms: self.terms.get()?,
-            started: clock::now(),
-        })
+    fn signing(&self) -> Result<Option<Signing>> {
+        let terms = self.terms.get()?;
+        if self.sign {
+            let (key, started) = (self.key.get()?, clock::now());
+            return Ok(Some(Signing { key, terms, started }));
+        }
+        if self.key.key.is_some() || terms != record::Terms::default() {
+            let problem = "a key, or terms, for a release that is not to be signed";
+            return Err(Exit::Usage.because(problem, "add --sign"));
+        }
+        Ok(None)
     }
 
     fn stage(&self, output: &Path) -> Result<Staging> {

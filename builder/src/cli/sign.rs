@@ -9,7 +9,7 @@ use super::signing::{self, Key, Terms};
 use crate::document::claims::Claims;
 use crate::model::key::PublicKey;
 use crate::stage::release::Existing;
-use crate::stage::sign;
+use crate::stage::{secure_boot, sign};
 
 /// Signs a release: its provenance, its documents and its generation record
 ///
@@ -35,6 +35,13 @@ pub(super) struct Args {
         conflicts_with_all = ["key", "generation", "previous", "not_before", "not_after"]
     )]
     attach: Option<PathBuf>,
+    /// Put a UKI that sbsign has signed for Secure Boot beside the one that is reproduced, and sign nothing else
+    #[arg(
+        long,
+        value_name = "EFI",
+        conflicts_with_all = ["attach", "detached", "force", "json", "key", "generation", "previous", "not_before", "not_after"]
+    )]
+    uki: Option<PathBuf>,
     /// Replace the signatures that are there
     #[arg(long)]
     force: bool,
@@ -45,6 +52,9 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
+        if let Some(uki) = &self.uki {
+            return secure_boot::attach(&self.release, uki);
+        }
         let (claims, key) = match (&self.detached, &self.attach) {
             (Some(to), _) => self.detach(to)?,
             (None, Some(from)) => self.attach(from)?,

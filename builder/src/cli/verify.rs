@@ -88,10 +88,11 @@ impl Args {
     fn unchecked(&self, verdict: &Verdict) -> Vec<&'static str> {
         let digest = "whether this is the release that you want: --digest";
         let digest = self.digest.is_none().then_some(digest);
-        let signed = match (&self.key, &verdict.record) {
-            (Some(_), _) => None,
-            (None, Some(_)) => Some("whether the one who signed is the one that you trust: --key"),
-            (None, None) => Some("signatures: there are none"),
+        let signed = match (&verdict.manifest, &self.key, &verdict.record) {
+            (None, ..) => Some("signatures"),
+            (_, Some(_), _) => None,
+            (_, None, Some(_)) => Some("whether the one who signed is the one that you trust: --key"),
+            (_, None, None) => Some("signatures: there are none"),
         };
         let rest = ["the measurements, against the artifacts", "evidence, of who built it"];
         digest.into_iter().chain(signed).chain(rest).collect()

@@ -31,7 +31,7 @@ const DOCUMENTS: [(&str, &str); 4] = [
     ("sbom.spdx3.json", "https://spdx.dev/Document/v3"),
     ("sbom.cdx.json", "https://cyclonedx.org/bom"),
     ("sbom.spdx.json", "https://spdx.dev/Document"), // without a version it is SPDX 2: what cosign looks for
-    ("reference-values.json", "https://begat.example/reference-values/v1"), // NAMESPACE
+    ("reference-values.json", "https://begat.example/reference-values/v1"), // below our NAMESPACE
 ];
 
 impl Statement {

@@ -93,7 +93,7 @@ impl Staging {
     pub fn seal(&self, origin: Origin, known: Stamps) -> Result<Manifest> {
         let files = self.stamps(known)?;
         let manifest = Manifest { origin, files };
-        self.write(MANIFEST, &manifest.text())?;
+        self.write(MANIFEST, manifest.text())?;
         Ok(manifest)
     }
 
@@ -101,10 +101,10 @@ impl Staging {
     ///
     /// # Errors
     /// A disk that is full.
-    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
         let steps = || -> io::Result<()> {
             let mut file = File::create(self.folder().join(name))?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(content.as_ref())?;
             file.sync_all()
         };
         self.or_mend(steps())

@@ -68,7 +68,7 @@ fn record(folder: &Path, manifest: &Manifest) -> Result<Option<(Record, PublicKe
     };
     let unreadable = |error: anyhow::Error| Finding::SignatureUnreadable {
         file: RECORD.into(),
-        why: format!("{error:#}"),
+        why: plain(&format!("{error:#}")),
     };
     let record = Record::parse(&text).map_err(unreadable)?;
     let key = record.key().map_err(unreadable)?;
@@ -85,7 +85,7 @@ fn statements(folder: &Path, manifest: &Manifest, record: &Record, key: &PublicK
     let provenance = text(folder, provenance::FILE, sign::LIMIT)?;
     let unchecked = |why: String| Finding::SignatureUnchecked {
         file: provenance::FILE.into(),
-        why,
+        why: plain(&why),
     };
     let run = provenance::run(&provenance).map_err(unchecked)?;
     let subject = sign::read(folder, manifest.clone()).map_err(|error| unchecked(format!("{error:#}")))?;
@@ -124,7 +124,7 @@ fn bundle(folder: &Path, statement: &Statement, key: &PublicKey) -> Result<Vec<F
     let text = text(folder, &file, sign::LIMIT)?;
     let bundle = Bundle::parse(&text).map_err(|why| Finding::SignatureUnreadable {
         file: file.clone(),
-        why,
+        why: plain(&why),
     })?;
     let mut findings = differences(&file, &statement.text, &bundle.payload);
     let wanted = key.id().to_string();
@@ -183,4 +183,9 @@ fn text(folder: &Path, file: &str, limit: u64) -> Result<String, Finding> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Finding::SignatureMissing { file: file.into() }),
         Err(error) => Err(unreadable(error.to_string())),
     }
+}
+
+/// An error that may quote what somebody has written, without what a terminal would obey.
+fn plain(why: &str) -> String {
+    why.replace(char::is_control, " ")
 }

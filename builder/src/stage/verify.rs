@@ -14,8 +14,8 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::Record;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
 use crate::stage::parse::LOCK;
-use crate::stage::sign;
 use crate::stage::signatures::{self, Demand};
+use crate::stage::{secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
 
 /// What was found out about a release.
@@ -58,6 +58,8 @@ pub enum Finding {
     NotListed { path: String, what: String },
     #[error("{file} is {what}, not a file")]
     NotAFile { file: FileName, what: String },
+    #[error("uki.signed.efi is not uki.efi with a signature: {why}")]
+    UkiDiffers { why: String },
     #[error("the release is not signed")]
     Unsigned,
     #[error("{file} is missing, which belongs to a signed release")]
@@ -68,7 +70,7 @@ pub enum Finding {
     SignatureUnchecked { file: String, why: String },
     #[error("{file} has no signature of the key {key} over its statement")]
     SignatureInvalid { file: String, key: String },
-    #[error("{file} names the key {found}, the record says {wanted}")]
+    #[error("{file} names the key {found:?}, the record says {wanted}")]
     KeyIdDiffers {
         file: String,
         found: String,
@@ -110,6 +112,7 @@ impl Finding {
             Self::FileUnreadable { .. } => "file-unreadable",
             Self::NotListed { .. } => "not-listed",
             Self::NotAFile { .. } => "not-a-file",
+            Self::UkiDiffers { .. } => "uki-differs",
             Self::Unsigned => "unsigned",
             Self::SignatureMissing { .. } => "signature-missing",
             Self::SignatureUnreadable { .. } => "signature-unreadable",
@@ -214,6 +217,7 @@ fn compare(folder: &Path, manifest: &Manifest, entries: &[Entry]) -> Vec<Finding
         .into_iter()
         .chain(files.into_iter().flatten())
         .chain(strangers)
+        .chain(secure_boot::verify(folder, manifest))
         .collect()
 }
 
@@ -273,8 +277,9 @@ fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
     let folders: BTreeSet<&Path> = listed.iter().flat_map(|path| path.ancestors().skip(1)).collect();
     let belongs = |entry: &&Entry| {
         let path = entry.path.as_path();
-        let signature = entry.kind == Kind::File && sign::is_signature(path, manifest);
-        listed.contains(path) || signature || (entry.kind == Kind::Directory && folders.contains(path))
+        let of_this_build = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
+        let of_this_build = of_this_build && entry.kind == Kind::File;
+        listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
     };
     let unlisted = entries.iter().filter(|entry| !belongs(entry));
     let finding = |entry: &Entry| Finding::NotListed {
