@@ -33,6 +33,10 @@ fn releases(folder: &Path) {
     fs::remove_file(folder.join("crowded/cmdline")).unwrap();
     fs::write(folder.join("unread/manifest.json"), "{").unwrap();
     fs::create_dir(folder.join("empty")).unwrap();
+    for key in ["p256.pem", "p256.pub", "p384.pem"] {
+        let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/keys");
+        fs::copy(keys.join(key), folder.join(key)).unwrap();
+    }
 }
 
 /// The recipes that transcripts are about: a good one, and what somebody mistyped in others.

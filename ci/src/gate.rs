@@ -75,6 +75,7 @@ impl Gate {
         self.step("oracle snp", || oracle::snp::compare_release(&release));
         self.step("oracle image", || oracle::image::check(&release));
         self.step("oracle sbom", || oracle::sbom::check(&release));
+        self.step("oracle signatures", || oracle::signatures::quick(&site.begat, &release));
         Ok(())
     }
 

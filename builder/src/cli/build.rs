@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::inspect;
+use super::signing::{Key, Terms};
 use super::supply::Supply;
 use crate::mend::{Exit, OrMend as _};
-use crate::stage::build::Build;
+use crate::model::record;
+use crate::stage::build::{Build, Signing};
 use crate::stage::lock;
 use crate::stage::parse::Project;
 use crate::stage::release::{Existing, Staging};
+use crate::world::clock;
 use crate::world::workspace::Workspace;
 
 /// Builds a recipe into a release
@@ -34,6 +37,13 @@ pub(super) struct Args {
     /// Print the release as JSON
     #[arg(long)]
     json: bool,
+    /// Sign the release
+    #[arg(long)]
+    sign: bool,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    terms: Terms,
     #[command(flatten)]
     supply: Supply,
 }
@@ -44,6 +54,7 @@ impl Args {
         let named = || Path::new("releases").join(format!("{}-0", project.recipe.name));
         let output = self.output.clone().unwrap_or_else(named);
         let staging = self.stage(&output)?;
+        let signing = self.signing()?;
         let (store, net) = self.supply.open(&project.recipe)?;
         let lock = lock::keep(&project, &net, self.locked)?;
         let workspace = Workspace::take(self.workspace.as_deref(), store.root())?;
@@ -53,9 +64,23 @@ impl Args {
             store: &store,
             net: &net,
             workspace: &workspace,
+            signing: signing.as_ref(),
         };
         build.run(staging)?;
         inspect::show(&output, self.json)
+    }
+
+    fn signing(&self) -> Result<Option<Signing>> {
+        let terms = self.terms.get()?;
+        if self.sign {
+            let (key, started) = (self.key.get()?, clock::now());
+            return Ok(Some(Signing { key, terms, started }));
+        }
+        if self.key.key.is_some() || terms != record::Terms::default() {
+            let problem = "a key, or terms, for a release that is not to be signed";
+            return Err(Exit::Usage.because(problem, "add --sign"));
+        }
+        Ok(None)
     }
 
     fn stage(&self, output: &Path) -> Result<Staging> {

@@ -9,6 +9,8 @@ mod inspect;
 mod lock;
 mod measure;
 mod sbom;
+mod sign;
+mod signing;
 mod supply;
 mod verify;
 
@@ -27,6 +29,7 @@ enum Command {
     Lock(lock::Args),
     Build(build::Args),
     Measure(Box<measure::Measure>),
+    Sign(sign::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     #[command(subcommand)]
@@ -44,6 +47,7 @@ impl Cli {
             Command::Lock(lock) => lock.run(),
             Command::Build(build) => build.run(),
             Command::Measure(measure) => measure.run(),
+            Command::Sign(sign) => sign.run(),
             Command::Verify(verify) => verify.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Sbom(sbom) => sbom.run(),

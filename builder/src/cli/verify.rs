@@ -3,15 +3,21 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use measure::Sha256;
 use serde_json::{Value, json};
 
+use super::signing;
 use crate::mend::{Exit, Told};
-use crate::stage::verify::{Finding, Verdict, verify};
+use crate::model::Record;
+use crate::stage::signatures::Demand;
+use crate::stage::verify::{Finding, Verdict, verify_signed};
+use crate::world::clock;
 
-/// Compares every file of a release with its manifest
+/// Compares every file of a release with its manifest, and what is signed about it with what it is
 ///
-/// Exits with 0 if there is nothing to be said against the release, with 1 if there are findings.
+/// Exits with 0 if there is nothing to be said against the release, with 1 if there are findings, with 4 if they are
+/// about its time only.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The release's folder
@@ -19,6 +25,12 @@ pub(super) struct Args {
     /// The digest of the manifest that the release must have; whoever can write to the folder can write a manifest too
     #[arg(long, value_name = "SHA256")]
     digest: Option<Sha256>,
+    /// The public key, in PEM, that must have signed the release
+    #[arg(long, value_name = "PEM")]
+    key: Option<PathBuf>,
+    /// The time at which the release must be valid [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
@@ -26,7 +38,11 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
-        let verdict = verify(&self.release, self.digest)?;
+        let demand = Demand {
+            key: self.key.as_deref().map(signing::public_key).transpose()?,
+            at: self.at.unwrap_or_else(clock::now),
+        };
+        let verdict = verify_signed(&self.release, self.digest, &demand)?;
         match self.json {
             true => println!("{:#}", self.machine(&verdict)),
             false => self.people(&verdict),
@@ -34,7 +50,8 @@ impl Args {
         if verdict.findings.is_empty() {
             return Ok(());
         }
-        Err(Told(Exit::No).into())
+        let time = verdict.findings.iter().all(Finding::is_about_time);
+        Err(Told(if time { Exit::Expired } else { Exit::No }).into())
     }
 
     fn people(&self, verdict: &Verdict) {
@@ -50,7 +67,10 @@ impl Args {
         if let Some(manifest) = &verdict.manifest {
             println!("release: {}", manifest.digest());
         }
-        for unchecked in self.unchecked() {
+        if let Some(record) = &verdict.record {
+            println!("signed by: {}, generation {}", key_id(record), record.terms.generation);
+        }
+        for unchecked in self.unchecked(verdict) {
             println!("not checked: {unchecked}");
         }
     }
@@ -58,17 +78,24 @@ impl Args {
     fn machine(&self, verdict: &Verdict) -> Value {
         json!({
             "findings": verdict.findings.iter().map(machine).collect::<Vec<_>>(),
-            "not-checked": self.unchecked(),
+            "key-id": verdict.record.as_ref().map(key_id),
+            "not-checked": self.unchecked(verdict),
             "release": verdict.release,
         })
     }
 
     /// What an empty list of findings does not mean.
-    fn unchecked(&self) -> Vec<&'static str> {
+    fn unchecked(&self, verdict: &Verdict) -> Vec<&'static str> {
         let digest = "whether this is the release that you want: --digest";
         let digest = self.digest.is_none().then_some(digest);
+        let signed = match (&verdict.manifest, &self.key, &verdict.record) {
+            (None, ..) => Some("signatures"),
+            (_, Some(_), _) => None,
+            (_, None, Some(_)) => Some("whether the one who signed is the one that you trust: --key"),
+            (_, None, None) => Some("signatures: there are none"),
+        };
         let rest = ["the measurements, against the artifacts", "evidence, of who built it"];
-        digest.into_iter().chain(rest).collect()
+        digest.into_iter().chain(signed).chain(rest).collect()
     }
 }
 
@@ -76,6 +103,11 @@ impl Verdict {
     fn files(&self) -> usize {
         self.manifest.as_ref().map_or(0, |manifest| manifest.files.len())
     }
+}
+
+/// The name of the key that a record names, which no terminal has to obey.
+fn key_id(record: &Record) -> String {
+    record.key().map_or("nobody".into(), |key| key.id().to_string())
 }
 
 fn machine(finding: &Finding) -> Value {

@@ -1,5 +1,10 @@
 //! Values in, documents out: text that is the same for the same release, whoever writes it.
 
+pub mod buildinfo;
+pub mod claims;
+pub mod dsse;
 pub mod files;
+pub mod provenance;
 pub mod reference_values;
 pub mod sbom;
+pub mod statement;

@@ -12,7 +12,7 @@ mod bill;
 mod cyclonedx;
 mod depends;
 mod dpkg;
-mod purl;
+pub(super) mod purl;
 mod spdx2;
 mod spdx3;
 

@@ -2,14 +2,17 @@
 
 pub mod artifacts;
 pub mod contents;
+pub mod key;
 pub mod lock;
 pub mod measurements;
 pub mod recipe;
+pub mod record;
 pub mod release;
 
 pub use lock::Lock;
 pub use measurements::Measurements;
 pub use recipe::Recipe;
+pub use record::Record;
 pub use release::Manifest;
 
 /// Returns the text that our JSON files have: keys sorted, two spaces, a final newline.

@@ -5,10 +5,15 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context as _, Error, Result};
+use jiff::Timestamp;
 
+use crate::document::buildinfo;
+use crate::document::provenance::Times;
 use crate::document::reference_values;
 use crate::model::artifacts::Artifacts;
+use crate::model::key::SigningKey;
 use crate::model::lock::Tree;
+use crate::model::record::Terms;
 use crate::model::release::Origin;
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::assemble::{self, Inputs};
@@ -18,7 +23,8 @@ use crate::stage::measure::{self, Measured};
 use crate::stage::origins::Packages;
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
-use crate::stage::{fetch, rules, say};
+use crate::stage::{fetch, rules, say, sign};
+use crate::world::clock;
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
 use crate::world::store::Store;
@@ -31,6 +37,33 @@ pub struct Build<'a> {
     pub store: &'a Store,
     pub net: &'a Net,
     pub workspace: &'a Workspace,
+    /// Who signs, if anybody does.
+    pub signing: Option<&'a Signing>,
+}
+
+/// Who signs a build.
+pub struct Signing {
+    pub key: SigningKey,
+    pub terms: Terms,
+    /// When the build started.
+    pub started: Timestamp,
+}
+
+impl Signing {
+    fn sign(&self, staging: &Staging, manifest: &Manifest) -> Result<()> {
+        say("sign", "provenance, documents and record");
+        let times = Times {
+            started_on: self.started,
+            finished_on: clock::now(),
+        };
+        sign::sign_new(
+            staging,
+            manifest,
+            &sign::run(Some(times))?,
+            self.terms.clone(),
+            &self.key,
+        )
+    }
 }
 
 impl Build<'_> {
@@ -65,7 +98,12 @@ impl Build<'_> {
             recipe: self.project.digest,
             lock: self.lock.digest(),
         };
-        staging.publish(origin, stamps)
+        let manifest = staging.seal(origin, stamps)?;
+        if let Some(signing) = self.signing {
+            signing.sign(&staging, &manifest)?;
+        }
+        staging.appear()?;
+        Ok(manifest)
     }
 
     /// Fills the folder of the release.
@@ -102,6 +140,10 @@ impl Build<'_> {
             packages,
         };
         let fixed = [
+            (
+                buildinfo::FILE,
+                buildinfo::text(&self.project.recipe, self.lock, stamps),
+            ),
             ("measurements.json", measurements.text()),
             ("recipe.toml", self.project.text.clone()),
             (LOCK, self.lock.text()),

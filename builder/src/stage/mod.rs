@@ -22,6 +22,9 @@ pub mod prove;
 pub mod release;
 pub mod resolve;
 pub mod rules;
+pub mod secure_boot;
+pub mod sign;
+pub mod signatures;
 pub mod verify;
 
 use anyhow::Result;

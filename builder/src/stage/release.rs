@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -81,19 +81,71 @@ impl Staging {
     /// Something in the folder that no release has; a destination that somebody else has made meanwhile; a disk that
     /// is full.
     pub fn publish(self, origin: Origin, known: Stamps) -> Result<Manifest> {
+        let manifest = self.seal(origin, known)?;
+        self.appear()?;
+        Ok(manifest)
+    }
+
+    /// Hashes every file that is not `known` yet and writes the manifest: what comes after it belongs to one build.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn seal(&self, origin: Origin, known: Stamps) -> Result<Manifest> {
         let files = self.stamps(known)?;
         let manifest = Manifest { origin, files };
-        let text = manifest.text();
-        let written = fs::write(self.folder().join(MANIFEST), text).and_then(|()| sync(self.folder()));
+        self.write(MANIFEST, manifest.text())?;
+        Ok(manifest)
+    }
+
+    /// Writes a file of the release through to the disk.
+    ///
+    /// # Errors
+    /// A disk that is full.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        let steps = || -> io::Result<()> {
+            let mut file = File::create(self.folder().join(name))?;
+            file.write_all(content.as_ref())?;
+            file.sync_all()
+        };
+        self.or_mend(steps())
+    }
+
+    /// Takes over every file of the release that is to be replaced but those that `leave` names.
+    ///
+    /// # Errors
+    /// A release that cannot be read, a disk that is full.
+    pub fn take_over(&self, leave: impl Fn(&Path) -> bool) -> Result<()> {
+        let steps = || -> io::Result<()> {
+            for Entry { path, kind } in files::list(&self.destination)? {
+                let (from, to) = (self.destination.join(&path), self.folder().join(&path));
+                match kind {
+                    Kind::Directory => fs::create_dir(to)?,
+                    _ if leave(&path) => {}
+                    _ => link(&from, &to)?,
+                }
+            }
+            Ok(())
+        };
+        self.or_mend(steps())
+    }
+
+    /// Gives the folder its final name.
+    ///
+    /// # Errors
+    /// A destination that somebody else has made meanwhile; a disk that is full.
+    pub fn appear(self) -> Result<()> {
+        self.or_mend(sync(self.folder()))?;
+        check(&self.destination, self.existing)?;
+        self.rename()
+            .with_context(|| format!("cannot publish the release as {}", self.destination.display()))
+    }
+
+    fn or_mend(&self, written: io::Result<()>) -> Result<()> {
         written.or_mend(
             Exit::Outside,
             format!("cannot write the release to the disk of {}", self.destination.display()),
             "make room there, or choose another folder: --output DIR",
-        )?;
-        check(&self.destination, self.existing)?;
-        self.rename()
-            .with_context(|| format!("cannot publish the release as {}", self.destination.display()))?;
-        Ok(manifest)
+        )
     }
 
     fn rename(&self) -> io::Result<()> {
@@ -196,6 +248,14 @@ fn sync(folder: &Path) -> io::Result<()> {
         .filter(|entry| entry.kind == Kind::Directory);
     let mut folders = folders.map(|entry| folder.join(entry.path)).chain([folder.to_owned()]);
     folders.try_for_each(|folder| File::open(folder)?.sync_all())
+}
+
+/// Gives a file a second name; where a file system cannot, a copy, written through to the disk.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| {
+        fs::copy(from, to)?;
+        File::open(to)?.sync_all()
+    })
 }
 
 /// The file system does not know that way to rename: renameat2(2).

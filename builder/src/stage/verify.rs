@@ -6,12 +6,16 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use measure::Sha256;
 use serde::Serialize;
 
 use crate::mend::{Exit, OrMend as _};
+use crate::model::Record;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
 use crate::stage::parse::LOCK;
+use crate::stage::signatures::{self, Demand};
+use crate::stage::{secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
 
 /// What was found out about a release.
@@ -20,6 +24,8 @@ pub struct Verdict {
     /// The digest of the manifest as it lies there: it names the release, if there are no findings.
     pub release: Option<Sha256>,
     pub manifest: Option<Manifest>,
+    /// The generation record, if the release is signed and somebody asked.
+    pub record: Option<Record>,
     /// Reasons not to trust it.
     pub findings: Vec<Finding>,
 }
@@ -52,6 +58,44 @@ pub enum Finding {
     NotListed { path: String, what: String },
     #[error("{file} is {what}, not a file")]
     NotAFile { file: FileName, what: String },
+    #[error("uki.signed.efi is not uki.efi with a signature: {why}")]
+    UkiDiffers { why: String },
+    #[error("the release is not signed")]
+    Unsigned,
+    #[error("{file} is missing, which belongs to a signed release")]
+    SignatureMissing { file: String },
+    #[error("{file} cannot be read: {why}")]
+    SignatureUnreadable { file: String, why: String },
+    #[error("what {file} would sign cannot be told: {why}")]
+    SignatureUnchecked { file: String, why: String },
+    #[error("{file} has no signature of the key {key} over its statement")]
+    SignatureInvalid { file: String, key: String },
+    #[error("{file} names the key {found:?}, the record says {wanted}")]
+    KeyIdDiffers {
+        file: String,
+        found: String,
+        wanted: String,
+    },
+    #[error("the release is signed by the key {found}, wanted {wanted}")]
+    KeyDiffers { found: String, wanted: String },
+    #[error("{file} does not state what this release is")]
+    StatementDiffers { file: String },
+    #[error("{file} does not name {subject} among its subjects")]
+    SubjectMissing { file: String, subject: String },
+    #[error("{file} names another {subject}")]
+    SubjectDiffers { file: String, subject: String },
+    #[error("{file} names {subject:?} among its subjects, which it is not about")]
+    SubjectUnknown { file: String, subject: String },
+    #[error("record.json says {found} for {field}, expected {wanted}")]
+    RecordDiffers {
+        field: String,
+        found: String,
+        wanted: String,
+    },
+    #[error("the release is valid from {not_before} on; it is {at}")]
+    NotYetValid { not_before: Timestamp, at: Timestamp },
+    #[error("the release was valid until {not_after}; it is {at}")]
+    Expired { not_after: Timestamp, at: Timestamp },
 }
 
 impl Finding {
@@ -68,7 +112,27 @@ impl Finding {
             Self::FileUnreadable { .. } => "file-unreadable",
             Self::NotListed { .. } => "not-listed",
             Self::NotAFile { .. } => "not-a-file",
+            Self::UkiDiffers { .. } => "uki-differs",
+            Self::Unsigned => "unsigned",
+            Self::SignatureMissing { .. } => "signature-missing",
+            Self::SignatureUnreadable { .. } => "signature-unreadable",
+            Self::SignatureUnchecked { .. } => "signature-unchecked",
+            Self::SignatureInvalid { .. } => "signature-invalid",
+            Self::KeyIdDiffers { .. } => "key-id-differs",
+            Self::KeyDiffers { .. } => "key-differs",
+            Self::StatementDiffers { .. } => "statement-differs",
+            Self::SubjectMissing { .. } => "subject-missing",
+            Self::SubjectDiffers { .. } => "subject-differs",
+            Self::SubjectUnknown { .. } => "subject-unknown",
+            Self::RecordDiffers { .. } => "record-differs",
+            Self::NotYetValid { .. } => "not-yet-valid",
+            Self::Expired { .. } => "expired",
         }
+    }
+
+    /// Whether it is about the time only: another time, another verdict.
+    pub fn is_about_time(&self) -> bool {
+        matches!(self, Self::NotYetValid { .. } | Self::Expired { .. })
     }
 }
 
@@ -95,8 +159,23 @@ pub fn verify(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
     Ok(Verdict {
         release,
         manifest,
+        record: None,
         findings: differs.into_iter().chain(found).collect(),
     })
+}
+
+/// As [`verify`], and verifies what is signed about the release.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_signed(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> Result<Verdict> {
+    let mut verdict = verify(folder, wanted)?;
+    if let Some(manifest) = &verdict.manifest {
+        let (record, findings) = signatures::verify(folder, manifest, demand);
+        verdict.record = record;
+        verdict.findings.extend(findings);
+    }
+    Ok(verdict)
 }
 
 /// A manifest has a line or four for each file; one that is larger than this is no manifest of ours.
@@ -138,6 +217,7 @@ fn compare(folder: &Path, manifest: &Manifest, entries: &[Entry]) -> Vec<Finding
         .into_iter()
         .chain(files.into_iter().flatten())
         .chain(strangers)
+        .chain(secure_boot::verify(folder, manifest))
         .collect()
 }
 
@@ -190,14 +270,16 @@ fn found(path: &Path, wanted: Stamp) -> io::Result<Stamp> {
     }
 }
 
-/// What is in the folder and not in the manifest; folders that hold listed files belong to them.
+/// What is in the folder and neither in the manifest nor a signature; folders that hold listed files belong to them.
 fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
     let listed = manifest.files.keys().map(|name| Path::new(name.as_str()));
     let listed: BTreeSet<&Path> = listed.chain([Path::new(MANIFEST)]).collect();
     let folders: BTreeSet<&Path> = listed.iter().flat_map(|path| path.ancestors().skip(1)).collect();
     let belongs = |entry: &&Entry| {
         let path = entry.path.as_path();
-        listed.contains(path) || (entry.kind == Kind::Directory && folders.contains(path))
+        let of_this_build = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
+        let of_this_build = of_this_build && entry.kind == Kind::File;
+        listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
     };
     let unlisted = entries.iter().filter(|entry| !belongs(entry));
     let finding = |entry: &Entry| Finding::NotListed {

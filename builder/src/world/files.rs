@@ -120,6 +120,19 @@ impl ReadAt for Opened {
     }
 }
 
+/// Returns the bytes of a file, which is opened as [`open`] does.
+///
+/// # Errors
+/// A file that cannot be read, or that has more than `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(io::Error::other(format!("it has more than {limit} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
 /// Returns the size and the digest of what can be read from `file`.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ pub mod program;
 mod progress;
 pub mod qmp;
 pub mod qtest;
+pub mod random;
 pub mod room;
 pub mod sandbox;
 pub mod scratch;

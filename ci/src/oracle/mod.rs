@@ -3,6 +3,7 @@
 pub(crate) mod image;
 pub(crate) mod python;
 pub(crate) mod sbom;
+pub(crate) mod signatures;
 pub(crate) mod snp;
 
 use std::fs;
@@ -16,6 +17,7 @@ pub(crate) enum Oracle {
     Snp(snp::Snp),
     Image(Release),
     Sbom(Release),
+    Signatures(Release),
 }
 
 /// Compares a release with what tools of others make of it.
@@ -31,6 +33,7 @@ impl Oracle {
             Self::Snp(snp) => snp.run(),
             Self::Image(Release { release }) => image::check(&fs::canonicalize(release)?),
             Self::Sbom(Release { release }) => sbom::check(&fs::canonicalize(release)?),
+            Self::Signatures(Release { release }) => signatures::run(&fs::canonicalize(release)?),
         }
     }
 }

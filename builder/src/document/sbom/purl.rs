@@ -7,7 +7,7 @@ use crate::model::lock::Package;
 use crate::model::recipe::Name;
 
 /// Returns the URL of a binary package; `upstream` names its source package, by which Debian tracks vulnerabilities.
-pub(super) fn binary(package: &Package, distribution: Option<Distribution<'_>>) -> String {
+pub(in crate::document) fn binary(package: &Package, distribution: Option<Distribution<'_>>) -> String {
     let (name, version) = package.source_package();
     let upstream = match version == package.version {
         true => name.to_owned(),

@@ -22,9 +22,9 @@ use crate::model::artifacts::file;
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
-use crate::stage::{contents, disk};
 use crate::stage::origins::{self, Origins};
 use crate::stage::parse::LOCK;
+use crate::stage::{contents, disk};
 use crate::world::store::Store;
 
 /// The file that lists every path.

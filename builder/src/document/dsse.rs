@@ -1,0 +1,202 @@
+//! Signatures: DSSE 1.0.2 (one envelope, one signature) in a Sigstore bundle of version 0.3.
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{self, key::PublicKey};
+
+/// The type of a payload that is an in-toto statement; cosign takes no other.
+pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// Returns what is signed, the pre-authentication encoding of DSSE: the payload with its type and both lengths.
+pub fn pae(payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
+    [head.as_bytes(), payload].concat()
+}
+
+/// Returns the payload of what was to be signed; nothing where it is not the encoding of one.
+pub fn payload_of(encoded: &[u8]) -> Option<&[u8]> {
+    let head = format!("DSSEv1 {} {PAYLOAD_TYPE} ", PAYLOAD_TYPE.len());
+    let rest = encoded.strip_prefix(head.as_bytes())?;
+    let space = rest.iter().position(|byte| *byte == b' ')?;
+    let payload = &rest[space + 1..];
+    (pae(payload) == encoded).then_some(payload)
+}
+
+/// A payload and its signature by one key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bundle {
+    pub payload: Vec<u8>,
+    pub signature: Vec<u8>,
+    /// What names the key.
+    pub key: String,
+}
+
+impl Bundle {
+    /// Returns the text of the bundle.
+    pub fn text(&self) -> String {
+        let signature = Signature {
+            keyid: self.key.clone(),
+            sig: BASE64.encode(&self.signature),
+        };
+        model::json(&Written {
+            media_type: BUNDLE.into(),
+            verification_material: Material {
+                public_key: Hint { hint: self.key.clone() },
+                tlog_entries: Vec::new(),
+                timestamp_verification_data: None,
+            },
+            dsse_envelope: Envelope {
+                payload: BASE64.encode(&self.payload),
+                payload_type: PAYLOAD_TYPE.into(),
+                signatures: vec![signature],
+            },
+        })
+    }
+
+    /// Reads a bundle: exactly one signature, over an in-toto statement, whose key id is the hint. Nothing is verified.
+    ///
+    /// # Errors
+    /// Why it is no such bundle.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let written: Written = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let envelope = written.dsse_envelope;
+        same("media type", &written.media_type, BUNDLE)?;
+        same("payload type", &envelope.payload_type, PAYLOAD_TYPE)?;
+        let [signature] = envelope.signatures.as_slice() else {
+            return Err(format!("it has {} signatures, expected 1", envelope.signatures.len()));
+        };
+        same(
+            "key id",
+            &signature.keyid,
+            &written.verification_material.public_key.hint,
+        )?;
+        let decode = |text: &str| BASE64.decode(text.as_bytes()).map_err(|error| error.to_string());
+        Ok(Self {
+            payload: decode(&envelope.payload)?,
+            signature: decode(&signature.sig)?,
+            key: signature.keyid.clone(),
+        })
+    }
+
+    /// Whether `key` has signed the payload.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        key.verifies(&pae(&self.payload), &self.signature)
+    }
+}
+
+fn same(what: &str, found: &str, wanted: &str) -> Result<(), String> {
+    match found == wanted {
+        true => Ok(()),
+        false => Err(format!("its {what} is {found:?}, expected {wanted:?}")),
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Written {
+    dsse_envelope: Envelope,
+    media_type: String,
+    verification_material: Material,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Material {
+    public_key: Hint,
+    /// Entries of a log and time stamps that somebody has added: they are not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tlog_entries: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timestamp_verification_data: Option<Value>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Hint {
+    hint: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Envelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<Signature>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Signature {
+    keyid: String,
+    sig: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the DSSE specification's protocol.md, with our type in place of its own.
+    #[test]
+    fn what_is_signed_has_type_and_lengths_in_front() {
+        assert_eq!(
+            pae(b"hello world"),
+            b"DSSEv1 28 application/vnd.in-toto+json 11 hello world"
+        );
+        assert_eq!(payload_of(&pae(b"hello world")), Some(&b"hello world"[..]));
+        assert_eq!(
+            payload_of(b"DSSEv1 28 application/vnd.in-toto+json 12 hello world"),
+            None
+        );
+        assert_eq!(payload_of(b"DSSEv1 4 text 11 hello world"), None);
+    }
+
+    fn bundle() -> Bundle {
+        Bundle {
+            payload: b"{}".to_vec(),
+            signature: vec![1, 2, 3],
+            key: "id".into(),
+        }
+    }
+
+    #[test]
+    fn a_bundle_is_read_as_it_was_written() {
+        assert_eq!(Bundle::parse(&bundle().text()), Ok(bundle()));
+    }
+
+    #[test]
+    fn any_other_bundle_is_refused() {
+        let text = bundle().text();
+        let (open, one) = (
+            "\"signatures\": [",
+            "{\n        \"keyid\": \"id\",\n        \"sig\": \"AQID\"\n      }",
+        );
+        assert!(text.contains(one), "{text}");
+        for (from, to, why) in [
+            (one, String::new(), "it has 0 signatures, expected 1"),
+            (open, format!("{open}{one},"), "it has 2 signatures, expected 1"),
+            (
+                "\"hint\": \"id\"",
+                "\"hint\": \"other\"".into(),
+                "its key id is \"id\", expected \"other\"",
+            ),
+            ("in-toto", "other".into(), "its payload type is"),
+            ("v0.3", "v0.1".into(), "its media type is"),
+            ("AQID", "AQI".into(), "invalid length"),
+            (
+                "\"keyid\": \"id\"",
+                "\"keyid\": \"id\", \"keyid\": \"id\"".into(),
+                "duplicate field",
+            ),
+            ("\"publicKey\"", "\"certificate\"".into(), "unknown field"),
+        ] {
+            let wrong = text.replacen(from, &to, 1);
+            assert_ne!(wrong, text, "{from}");
+            let error = Bundle::parse(&wrong).expect_err(from);
+            assert!(error.contains(why), "{from}: {error}");
+        }
+    }
+}

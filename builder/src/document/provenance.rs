@@ -1,0 +1,214 @@
+//! `provenance.intoto.json`: how a release was built, as SLSA provenance v1 of the specification 1.2.
+//!
+//! Subjects are every reproducible file of the release and its manifest; dependencies are every entry of the lock. The
+//! wall clock is allowed here, because this file belongs to one build and is not reproduced.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::sbom::purl;
+use super::statement::{self, NAMESPACE, PROVENANCE, Statement, described, resource};
+use crate::model::lock::{Metadata, Package, Source};
+use crate::model::{Lock, Manifest};
+
+/// The name of the file in a release.
+pub const FILE: &str = "provenance.intoto.json";
+
+/// One run of a builder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Run {
+    pub id: Uuid,
+    pub builder: Builder,
+    /// The version of begat.
+    pub version: String,
+    /// When the build started and finished, where whoever signs has seen it.
+    pub times: Option<Times>,
+}
+
+/// When a build ran.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Times {
+    pub started_on: Timestamp,
+    pub finished_on: Timestamp,
+}
+
+/// Who builds: each mode of different security has an identity of its own, as SLSA demands.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Builder {
+    /// A VM that SEV-SNP protects and attests.
+    Snp,
+    /// A VM that TDX protects and attests.
+    Tdx,
+    /// A machine whose TPM attests what it booted.
+    Tpm,
+    /// Any host: nobody attests it.
+    Unattested,
+}
+
+impl Builder {
+    const ALL: [Self; 4] = [Self::Snp, Self::Tdx, Self::Tpm, Self::Unattested];
+
+    /// Returns the URI of this builder.
+    pub fn id(self) -> String {
+        let mode = match self {
+            Self::Snp => "snp",
+            Self::Tdx => "tdx",
+            Self::Tpm => "tpm",
+            Self::Unattested => "unattested",
+        };
+        format!("{NAMESPACE}/builder/v1/{mode}")
+    }
+}
+
+/// Returns the provenance of the release that `lock` and `run` made.
+pub fn statement(manifest: &Manifest, lock: &Lock, run: &Run) -> Statement {
+    let files = manifest.files.iter().map(resource);
+    let subject = [statement::manifest_of(manifest)].into_iter().chain(files).collect();
+    let predicate = json!({
+        "buildDefinition": definition(manifest, lock),
+        "runDetails": details(manifest, run),
+    });
+    Statement {
+        name: PROVENANCE.into(),
+        text: statement::text(subject, "https://slsa.dev/provenance/v1", predicate),
+    }
+}
+
+/// What was asked for, and everything that entered: two builds of equal definition make equal bytes.
+fn definition(manifest: &Manifest, lock: &Lock) -> Value {
+    let origin = &manifest.origin;
+    json!({
+        "buildType": format!("{NAMESPACE}/build/v1"),
+        "externalParameters": {
+            "recipe": {"name": origin.name, "sha256": origin.recipe},
+        },
+        "internalParameters": {
+            "SOURCE_DATE_EPOCH": origin.epoch.as_second(),
+        },
+        "resolvedDependencies": dependencies(manifest, lock),
+    })
+}
+
+fn dependencies(manifest: &Manifest, lock: &Lock) -> Vec<Value> {
+    let lock_itself = [described("recipe.lock", manifest.origin.lock)];
+    let metadata = lock.metadata.iter().map(metadata);
+    let packages = lock.package.iter().map(package);
+    let sources = lock.source.iter().map(source);
+    lock_itself
+        .into_iter()
+        .chain(metadata)
+        .chain(packages)
+        .chain(sources)
+        .collect()
+}
+
+/// A signed metadata file: the root of what is believed about packages.
+fn metadata(metadata: &Metadata) -> Value {
+    let name = format!("{}/dists/{}/InRelease", metadata.archive, metadata.suite);
+    let mut resource = described(&name, metadata.sha256);
+    resource["annotations"] = json!({
+        "date": metadata.date,
+        "signed-by": metadata.signed_by,
+        "size": metadata.size,
+    });
+    resource
+}
+
+fn package(package: &Package) -> Value {
+    let mut resource = described(package.file_name(), package.sha256);
+    resource["uri"] = purl::binary(package, None).into();
+    resource["annotations"] = json!({
+        "path": format!("{}/{}", package.archive, package.path),
+        "size": package.size,
+        "trees": package.why.keys().collect::<Vec<_>>(),
+    });
+    resource
+}
+
+fn source(source: &Source) -> Value {
+    let mut resource = described(&format!("recipe/{}", source.path), source.sha256);
+    resource["annotations"] = json!({"executable": source.executable, "size": source.size});
+    resource
+}
+
+fn details(manifest: &Manifest, run: &Run) -> Value {
+    let mut metadata = json!(run.times);
+    if metadata.is_null() {
+        metadata = json!({});
+    }
+    metadata["invocationId"] = json!(run.id);
+    json!({
+        "builder": {"id": run.builder.id(), "version": {"begat": run.version}},
+        "byproducts": byproducts(manifest),
+        "metadata": metadata,
+    })
+}
+
+/// What a build leaves beside what boots: who debugs one looks there.
+fn byproducts(manifest: &Manifest) -> Vec<Value> {
+    const NAMES: [&str; 3] = ["files.jsonl", "image.buildinfo", "measurements.json"];
+    let files = manifest.files.iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
+    files.map(resource).collect()
+}
+
+/// Reads the run that a provenance names, and nothing else of it.
+///
+/// # Errors
+/// Why it is no provenance of ours.
+pub fn run(text: &str) -> Result<Run, String> {
+    let read: Read = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let Details { builder, metadata } = read.predicate.run_details;
+    let known = Builder::ALL.into_iter().find(|known| known.id() == builder.id);
+    let times = match (metadata.started_on, metadata.finished_on) {
+        (Some(started_on), Some(finished_on)) => Some(Times {
+            started_on,
+            finished_on,
+        }),
+        _ => None,
+    };
+    Ok(Run {
+        id: metadata.invocation_id,
+        builder: known.ok_or_else(|| format!("the builder {:?} is unknown", builder.id))?,
+        version: builder.version.begat,
+        times,
+    })
+}
+
+#[derive(Deserialize)]
+struct Read {
+    predicate: Predicate,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Predicate {
+    run_details: Details,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    builder: ReadBuilder,
+    metadata: ReadMetadata,
+}
+
+#[derive(Deserialize)]
+struct ReadBuilder {
+    id: String,
+    version: Version,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    begat: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadMetadata {
+    invocation_id: Uuid,
+    started_on: Option<Timestamp>,
+    finished_on: Option<Timestamp>,
+}

@@ -1,0 +1,268 @@
+//! Release in, signed release out: its statements, each in a bundle with one signature, and its generation record.
+//!
+//! A release that lies there already is signed beside itself: its files get a second name in a new folder, the
+//! signatures join them, and the folders are exchanged. At every instant the release is whole, signed or not.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use measure::Sha256;
+
+use crate::document::claims::{Claims, Subject};
+use crate::document::dsse::{self, Bundle};
+use crate::document::provenance::{self, Builder, Run, Times};
+use crate::document::statement::{self, PROVENANCE, Statement};
+use crate::mend::{Exit, OrMend as _};
+use crate::model::key::{PublicKey, SigningKey};
+use crate::model::record::{RECORD, Record, Terms};
+use crate::model::{Lock, Manifest};
+use crate::stage::parse::LOCK;
+use crate::stage::release::{Existing, Staging};
+use crate::stage::verify;
+use crate::world::{files, random};
+
+/// The name of a file of the release and its text.
+type Written = (String, String);
+
+/// No document, and no bundle of one, is larger: in bytes.
+pub(super) const LIMIT: u64 = 1 << 30;
+
+/// Returns a key that was made now, for one build, and dies with it.
+///
+/// # Errors
+/// A kernel without random bytes.
+pub fn ephemeral() -> Result<SigningKey> {
+    loop {
+        if let Some(key) = SigningKey::from_random(random_bytes()?) {
+            return Ok(key);
+        }
+    }
+}
+
+/// Returns a run of this begat, outside of any VM that could attest it.
+///
+/// # Errors
+/// A kernel without random bytes.
+pub fn run(times: Option<Times>) -> Result<Run> {
+    Ok(Run {
+        id: uuid::Builder::from_random_bytes(random_bytes()?).into_uuid(),
+        builder: Builder::Unattested,
+        version: env!("CARGO_PKG_VERSION").into(),
+        times,
+    })
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    random::bytes().or_mend(Exit::Outside, "cannot get random bytes of the kernel", "report it")
+}
+
+/// Signs the release that is being built in `staging`, whose manifest is written.
+///
+/// # Errors
+/// Files that are not those of the manifest; a disk that is full.
+pub fn sign_new(staging: &Staging, manifest: &Manifest, run: &Run, terms: Terms, key: &SigningKey) -> Result<()> {
+    let subject = read(staging.folder(), manifest.clone())?;
+    let claims = Claims::new(&subject, run, terms, &key.public());
+    write(staging, &claims.signed_by(key))
+}
+
+/// Returns what is to be said about the release in `folder`, after comparing every file with its manifest.
+///
+/// # Errors
+/// A release with findings; one that is signed already, where that is to be refused.
+pub fn claims(folder: &Path, existing: Existing, terms: Terms, key: &PublicKey) -> Result<Claims> {
+    let subject = subject(folder, existing)?;
+    Ok(Claims::new(&subject, &run(None)?, terms, key))
+}
+
+fn subject(folder: &Path, existing: Existing) -> Result<Subject> {
+    let (shown, verdict) = (folder.display(), verify::verify(folder, None)?);
+    let manifest = match verdict.manifest {
+        Some(manifest) if verdict.findings.is_empty() => manifest,
+        _ => {
+            let problem = format!("{shown} is not what its manifest says: nothing was signed");
+            return Err(Exit::No.because(problem, format!("see why: begat verify {shown}")));
+        }
+    };
+    let signed = files::list(folder)?
+        .into_iter()
+        .any(|entry| is_signature(&entry.path, &manifest));
+    if signed && existing == Existing::Refuse {
+        return Err(Exit::Usage.because(format!("{shown} is signed already"), "replace its signatures: --force"));
+    }
+    read(folder, manifest)
+}
+
+/// Whether it is a file that signing adds to the release.
+pub(super) fn is_signature(path: &Path, manifest: &Manifest) -> bool {
+    let bundles = statement::names(manifest).into_iter().map(Statement::bundle);
+    let names = bundles.chain([provenance::FILE, RECORD].map(String::from));
+    names.into_iter().any(|name| path == Path::new(&name))
+}
+
+/// Adds files to the release in `folder`, in place of those of the same names.
+///
+/// # Errors
+/// A disk that is full; a folder that cannot be written.
+pub fn append(folder: &Path, files: &[Written]) -> Result<()> {
+    let folder = folder.canonicalize()?; // what is exchanged is the folder, not a link to it
+    let staging = Staging::begin(&folder, Existing::Replace)?;
+    staging.take_over(|path| files.iter().any(|(name, _)| path == Path::new(name)))?;
+    write(&staging, files)?;
+    staging.appear()
+}
+
+fn write(staging: &Staging, files: &[Written]) -> Result<()> {
+    files.iter().try_for_each(|(name, text)| staging.write(name, text))
+}
+
+impl Claims {
+    /// Returns the files that a release has once `key` has signed what is claimed.
+    pub fn signed_by(&self, key: &SigningKey) -> Vec<Written> {
+        let sign = |statement: &Statement| key.sign(&dsse::pae(statement.text.as_bytes()));
+        self.with(self.statements.iter().map(sign), &key.public())
+    }
+
+    /// The files of a release with these signatures, in the order of the statements.
+    fn with(&self, signatures: impl Iterator<Item = Vec<u8>>, key: &PublicKey) -> Vec<Written> {
+        let bundle = |(statement, signature): (&Statement, Vec<u8>)| {
+            let bundle = Bundle {
+                payload: statement.text.clone().into_bytes(),
+                signature,
+                key: key.id().to_string(),
+            };
+            (Statement::bundle(&statement.name), bundle.text())
+        };
+        let provenance = (provenance::FILE.into(), self.provenance().text.clone());
+        let record = (RECORD.into(), self.record.text());
+        let bundles = self.statements.iter().zip(signatures).map(bundle);
+        [provenance, record].into_iter().chain(bundles).collect()
+    }
+}
+
+/// Reads what statements are about; every file is compared with the manifest as it is read.
+pub(super) fn read(folder: &Path, manifest: Manifest) -> Result<Subject> {
+    let listed = |name: &str| {
+        let stamp = manifest.files.iter().find(|(file, _)| file.as_str() == name);
+        let bytes = files::read(&folder.join(name), LIMIT).ok();
+        let bytes = bytes.filter(|bytes| stamp.is_some_and(|(_, stamp)| stamp.sha256 == Sha256::of(bytes)));
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        text.ok_or_else(|| {
+            Exit::No.because(
+                format!("{name} is not what the manifest says"),
+                "fetch the release again",
+            )
+        })
+    };
+    let document = |name| {
+        let document = serde_json::from_str(&listed(name)?);
+        Ok((
+            name,
+            document.or_mend(Exit::No, format!("cannot read {name}"), "build the release again")?,
+        ))
+    };
+    let documents = statement::documents(&manifest).map(document).collect::<Result<_>>()?;
+    let lock = Lock::parse(&listed(LOCK)?)?;
+    Ok(Subject {
+        manifest,
+        lock,
+        documents,
+    })
+}
+
+/// Writes what is to be signed into a new folder: `NAME.pae` for each statement.
+///
+/// # Errors
+/// A folder that exists, or cannot be written.
+pub fn detach(claims: &Claims, to: &Path) -> Result<()> {
+    let shown = to.display();
+    fs::create_dir(to).or_mend(
+        Exit::Usage,
+        format!("cannot make {shown}"),
+        "name a folder that does not exist yet",
+    )?;
+    claims.statements.iter().try_for_each(|statement| {
+        let name = to_be_signed(&statement.name);
+        let written = fs::write(to.join(&name), dsse::pae(statement.text.as_bytes()));
+        written.or_mend(
+            Exit::Outside,
+            format!("cannot write {name} to {shown}"),
+            "make room there",
+        )
+    })
+}
+
+/// Returns the files of the release in `folder` with the signatures that came back in `from`: `NAME.sig` beside each
+/// `NAME.pae`.
+///
+/// Every statement is written anew from the release, and must be the one that was given out.
+///
+/// # Errors
+/// A release with findings, a file that is missing or was changed, a signature that is none.
+pub fn attach(folder: &Path, existing: Existing, from: &Path) -> Result<(Claims, Vec<Written>)> {
+    let subject = subject(folder, existing)?;
+    let (run, record) = (run_in(from)?, record_in(from)?);
+    let key = record.key()?;
+    let claims = Claims::new(&subject, &run, record.terms, &key);
+    let mut signatures = Vec::new();
+    for statement in &claims.statements {
+        let signed = dsse::pae(statement.text.as_bytes());
+        if part(from, &to_be_signed(&statement.name))? != signed {
+            let problem = format!(
+                "{} is not the {} statement of this release",
+                to_be_signed(&statement.name),
+                statement.name
+            );
+            return Err(Exit::No.because(problem, MEND));
+        }
+        let name = format!("{}.sig", statement.name);
+        let signature = key.as_bundled(&part(from, &name)?);
+        if !key.verifies(&signed, &signature) {
+            let problem = format!(
+                "{name} is no signature of {} by the key {}",
+                to_be_signed(&statement.name),
+                key.id()
+            );
+            return Err(Exit::No.because(
+                problem,
+                "sign it: openssl dgst -sha256 -sign KEY -out NAME.sig NAME.pae",
+            ));
+        }
+        signatures.push(signature);
+    }
+    let files = claims.with(signatures.into_iter(), &key);
+    Ok((claims, files))
+}
+
+const MEND: &str = "begin again: begat sign RELEASE --detached DIR --public-key PEM";
+
+fn to_be_signed(name: &str) -> String {
+    format!("{name}.pae")
+}
+
+fn part(from: &Path, name: &str) -> Result<Vec<u8>> {
+    files::read(&from.join(name), LIMIT).or_mend(Exit::Usage, format!("cannot read {name}"), MEND)
+}
+
+/// The statement that was given out under this name.
+fn given_out(from: &Path, name: &str) -> Result<String> {
+    let bytes = part(from, &to_be_signed(name))?;
+    let text = dsse::payload_of(&bytes).and_then(|payload| String::from_utf8(payload.to_vec()).ok());
+    text.ok_or_else(|| Exit::No.because(format!("{} is nothing to be signed", to_be_signed(name)), MEND))
+}
+
+fn run_in(from: &Path) -> Result<Run> {
+    let run = provenance::run(&given_out(from, PROVENANCE)?);
+    run.map_err(|why| Exit::No.because(format!("cannot read the provenance that was given out: {why}"), MEND))
+}
+
+fn record_in(from: &Path) -> Result<Record> {
+    #[derive(serde::Deserialize)]
+    struct About {
+        predicate: Record,
+    }
+    let about = serde_json::from_str(&given_out(from, statement::RECORD)?);
+    let About { predicate } = about.or_mend(Exit::No, "cannot read the record that was given out", MEND)?;
+    Ok(predicate)
+}
