@@ -290,10 +290,9 @@ impl<'a> View<'a> {
         let artifacts = self.deployables().map(|(id, _)| {
             self.relation(
                 id,
-                "hasDistributionArtifact",
+                ("hasDistributionArtifact", ""),
                 &[self.id(&deployable_id(id))],
                 Some(true),
-                "",
             )
         });
         let between = self
@@ -312,8 +311,8 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// A relationship; `complete` is none where that is not known. `what` tells apart those between the same two.
-    fn relation(&self, from: &str, how: &str, to: &[String], complete: Option<bool>, what: &str) -> Value {
+    /// A relationship; `complete` is none where that is not known. `what` tells apart those of one kind from one thing.
+    fn relation(&self, from: &str, (how, what): (&str, &str), to: &[String], complete: Option<bool>) -> Value {
         let id = format!("relation-{:.16}", Sha256::of(format!("{from}\0{how}\0{what}")));
         let completeness = match complete {
             Some(true) => "complete",
@@ -337,7 +336,7 @@ impl<'a> View<'a> {
 
     /// A relationship that holds while the release is built.
     fn built(&self, how: &str, to: &[String], what: &str) -> Value {
-        let mut relation = self.relation("build", how, to, Some(true), what);
+        let mut relation = self.relation("build", (how, what), to, Some(true));
         relation["type"] = "LifecycleScopedRelationship".into();
         relation["scope"] = "build".into();
         relation
@@ -347,7 +346,7 @@ impl<'a> View<'a> {
     fn licence(&self, id: &str, component: &Component<'_>) -> [Value; 2] {
         let licence = component.licence.map(|expression| self.id(&licence_id(expression)));
         let licence = [licence.unwrap_or_else(|| NO_LICENCE.into())];
-        ["hasConcludedLicense", "hasDeclaredLicense"].map(|how| self.relation(id, how, &licence, None, ""))
+        ["hasConcludedLicense", "hasDeclaredLicense"].map(|how| self.relation(id, (how, ""), &licence, None))
     }
 
     /// Some relations go the other way around here.
@@ -357,10 +356,10 @@ impl<'a> View<'a> {
                 true => vec![NOTHING.into()],
                 false => self.ids(to),
             };
-            vec![self.relation(from, word, &to, complete, "")]
+            vec![self.relation(from, (word, ""), &to, complete)]
         };
         let backward = |word| {
-            let back = |other: &String| self.relation(other, word, &[self.id(from)], None, &format!("into {from}"));
+            let back = |other: &String| self.relation(other, (word, &format!("into {from}")), &[self.id(from)], None);
             to.iter().map(back).collect()
         };
         match how {
@@ -376,7 +375,7 @@ impl<'a> View<'a> {
     fn files_of_images(&self) -> Vec<Value> {
         let images = self.group(|file| Some(file.image.clone()));
         let all =
-            |(image, files): (String, Vec<String>)| self.relation(&image, "contains", &files, Some(true), "files");
+            |(image, files): (String, Vec<String>)| self.relation(&image, ("contains", "files"), &files, Some(true));
         images.into_iter().map(all).collect()
     }
 
@@ -384,7 +383,7 @@ impl<'a> View<'a> {
     fn files_of_packages(&self) -> Vec<Value> {
         let packages = self.group(|file| file.package.clone());
         let some = |(package, files): (String, Vec<String>)| {
-            self.relation(&package, "contains", &files, Some(false), "those in the images")
+            self.relation(&package, ("contains", "those in the images"), &files, Some(false))
         };
         packages.into_iter().map(some).collect()
     }
@@ -426,7 +425,7 @@ impl<'a> View<'a> {
         });
         let copied = copied
             .iter()
-            .map(|(source, files)| self.relation(source, "copiedTo", files, Some(true), ""));
+            .map(|(source, files)| self.relation(source, ("copiedTo", ""), files, Some(true)));
         fixed.into_iter().chain(made).chain(copied).collect()
     }
 }
