@@ -387,6 +387,63 @@ mod tests {
         assert_eq!(Gpt::read(&far).unwrap_err(), GptError::TooShort { needed });
     }
 
+    /// The table of `example` with other bytes in its first entry, and CRCs that hold.
+    fn with_entry(changes: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut disk = example(&[1]);
+        for (offset, bytes) in changes {
+            disk[1024 + offset..][..bytes.len()].copy_from_slice(bytes);
+        }
+        let crc = crc32fast::hash(&disk[1024..]).to_le_bytes();
+        let (disk, mut other) = (disk, changed(&[(88, &crc)]));
+        other[1024..].copy_from_slice(&disk[1024..]);
+        other
+    }
+
+    #[test]
+    fn partitions_are_where_their_entries_say() {
+        let name: Vec<u8> = "root".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let places = [34_u64.to_le_bytes(), 2014_u64.to_le_bytes()].concat();
+        let disk = with_entry(&[(32, &places), (56, &name), (64, &[0; 64])]);
+        let partitions = Gpt::read(&disk).unwrap().partitions().unwrap();
+        let root = Partition {
+            kind: Guid::new(0x01010101_0101_0101_0101_010101010101),
+            bytes: 34 * 512..2015 * 512,
+            name: "root".into(),
+        };
+        assert_eq!(partitions, [root]);
+    }
+
+    #[test]
+    fn partitions_outside_of_their_room_are_refused() {
+        for (first, last) in [(33_u64, 40_u64), (40, 2015), (41, 40), (0, u64::MAX)] {
+            let places = [first.to_le_bytes(), last.to_le_bytes()].concat();
+            let disk = with_entry(&[(32, &places)]);
+            assert!(Gpt::read(&disk).unwrap().partitions().is_err(), "{first} {last}");
+        }
+    }
+
+    #[test]
+    fn the_copy_at_the_end_has_the_places_turned() {
+        let disk = example(&[1, 2]);
+        let [(first, primary), (last, copy)] = Gpt::read(&disk).unwrap().tables();
+        assert_eq!((first, &primary[..]), (512..34 * 512, &disk[512..34 * 512]));
+        assert_eq!((last, copy.len()), (2048 * 512 - 33 * 512..2048 * 512, 33 * 512));
+        let (entries, header) = copy.split_at(32 * 512);
+        assert_eq!(entries, &disk[1024..34 * 512]);
+        let field = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
+        assert_eq!((field(24), field(32), field(72)), (2047, 1, 2015));
+        let mut zeroed = header[..92].to_vec();
+        zeroed[16..20].fill(0);
+        assert_eq!(header[16..20], crc32fast::hash(&zeroed).to_le_bytes());
+    }
+
+    #[test]
+    fn an_unused_entry_has_to_be_zero() {
+        let disk = with_entry(&[(200, b"hidden")]);
+        let [(range, wanted), _] = Gpt::read(&disk).unwrap().tables();
+        assert_ne!(wanted, disk[range.start as usize..range.end as usize]);
+    }
+
     proptest! {
         #[test]
         fn one_changed_byte_of_the_table_is_refused(at in 512_usize..604, change in 1_u8..) {

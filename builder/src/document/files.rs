@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_parse() {
+    fn what_is_written_is_read() {
         let contents = parse(TEXT).unwrap();
         assert_eq!(contents.len(), 5);
         assert_eq!(text(&contents), TEXT);

@@ -305,3 +305,159 @@ enum DiskError {
     #[error("it is of a disk of {said} bytes, found {found}")]
     Size { said: u64, found: u64 },
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, OpenOptions};
+    use std::io::Seek as _;
+    use std::os::unix::fs::FileExt as _;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::image::{fat, gpt};
+
+    /// A release that has a disk and what is on it.
+    struct Release(tempfile::TempDir);
+
+    /// Where the partitions start, in bytes: the ESP has 35 MiB.
+    const ESP: u64 = 1 << 20;
+    const ROOT: u64 = 36 << 20;
+
+    impl Release {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, content) in [
+                (file::UKI, &[b'u'; 700][..]),
+                (file::ROOT, &[b'r'; 4096]),
+                (file::VERITY, b"v"),
+            ] {
+                fs::write(folder.path().join(name), content).unwrap();
+            }
+            let open = |name: &str| File::open(folder.path().join(name)).unwrap();
+            let mut esp = tempfile::tempfile().unwrap();
+            let volume = fat::Volume {
+                id: 1,
+                label: *b"ESP        ",
+            };
+            fat::write_esp(&mut open(file::UKI), 700, volume, &mut esp).unwrap();
+            let esp_size = esp.metadata().unwrap().len();
+            esp.rewind().unwrap();
+            let (mut root, mut verity) = (open(file::ROOT), open(file::VERITY));
+            let mut partitions = [
+                partition(gpt::Kind::Esp, esp_size, &mut esp),
+                partition(gpt::Kind::Root, 4096, &mut root),
+                partition(gpt::Kind::RootVerity, 1, &mut verity),
+            ];
+            let mut disk = OpenOptions::new();
+            let disk = disk.read(true).write(true).create_new(true);
+            let mut disk = disk.open(folder.path().join(file::DISK)).unwrap();
+            gpt::write_disk(Uuid::nil(), &mut partitions, &mut disk).unwrap();
+            Self(folder)
+        }
+
+        fn disk(&self) -> File {
+            let path = self.0.path().join(file::DISK);
+            OpenOptions::new().read(true).write(true).open(path).unwrap()
+        }
+
+        /// What is found where somebody has changed the bytes at an offset; they are put back.
+        fn changed(&self, offset: u64, bytes: &[u8]) -> Vec<String> {
+            let (disk, mut before) = (self.disk(), vec![0; bytes.len()]);
+            disk.read_exact_at(&mut before, offset).unwrap();
+            disk.write_all_at(bytes, offset).unwrap();
+            let found = self.found();
+            disk.write_all_at(&before, offset).unwrap();
+            found
+        }
+
+        fn found(&self) -> Vec<String> {
+            let found = check(self.0.path()).unwrap();
+            found.iter().map(ToString::to_string).collect()
+        }
+    }
+
+    fn partition<'a>(kind: gpt::Kind, size: u64, content: &'a mut File) -> gpt::Partition<'a> {
+        gpt::Partition {
+            kind,
+            guid: Uuid::from_u128(1),
+            name: "name",
+            size,
+            content,
+        }
+    }
+
+    #[test]
+    fn what_somebody_put_on_the_disk_is_found_where_it_is() {
+        let release = Release::new();
+        assert_eq!(release.found(), [""; 0]);
+        let end = release.disk().metadata().unwrap().len();
+        for (offset, finding) in [
+            (
+                0,
+                "the protective MBR of disk.raw, at offset 0x0, is not what it has to be",
+            ),
+            (600, "the partition table of disk.raw cannot be read"),
+            (
+                620,
+                "the partition table of disk.raw, at offset 0x26c, is not what it has to be",
+            ),
+            (34 * 512, "at offset 0x4400 of disk.raw there is \"hidden\\x00"),
+            (ESP + 2 * 512, "at offset 0x100400 of disk.raw there is \"hidden\\x00"),
+            (
+                ESP + 512 + 100,
+                "the EFI system partition of disk.raw cannot be read: FSInfo",
+            ),
+            (ROOT - 512, "at offset 0x23ffe00 of disk.raw there is \"hidden"),
+            (
+                ROOT + 100,
+                "root-x86-64 of disk.raw, at offset 0x2400064, is not rootfs.erofs",
+            ),
+            (ROOT + 4096, "at offset 0x2401000 of disk.raw there is \"hidden"),
+            (end - 600, "the copy of the partition table of disk.raw, at offset"),
+            (end - 100, "the copy of the partition table of disk.raw, at offset"),
+        ] {
+            let found = release.changed(offset, b"hidden");
+            assert_eq!(found.len(), 1, "{offset:#x}: {found:?}");
+            assert!(found[0].starts_with(finding), "{found:?}");
+        }
+        assert_eq!(release.found(), [""; 0]);
+    }
+
+    /// In the ESP: what is behind the end of the file, and what is in it.
+    #[test]
+    fn a_changed_loader_is_found_and_what_is_behind_it() {
+        let release = Release::new();
+        let disk = files::open_at(&release.0.path().join(file::DISK)).unwrap();
+        let esp = Window {
+            disk: &disk,
+            range: ESP..ROOT,
+        };
+        let contents = Fat::read(&esp).unwrap().contents().unwrap();
+        let extent = contents.files[0].extents[0].clone();
+        let found = release.changed(ESP + extent.start + 5, b"x");
+        assert!(found.len() == 1 && found[0].ends_with("is not uki.efi"), "{found:?}");
+        let found = release.changed(ESP + extent.end, b"hidden");
+        assert!(found.len() == 1 && found[0].contains("there is \"hidden"), "{found:?}");
+    }
+
+    #[test]
+    fn a_disk_of_another_release_is_found_or_one_that_was_cut() {
+        let release = Release::new();
+        fs::write(release.0.path().join(file::UKI), [b'u'; 701]).unwrap();
+        let found = release.found();
+        let expected = [
+            r"the EFI system partition of disk.raw has the file \EFI\BOOT\BOOTX64.EFI",
+            "the EFI system partition of disk.raw, at offset 0x100000, is not uki.efi",
+        ];
+        assert!(
+            expected.iter().all(|finding| found.contains(&(*finding).into())),
+            "{found:?}"
+        );
+        let end = release.disk().metadata().unwrap().len();
+        for size in [0, 512, end - 512, end + 512] {
+            release.disk().set_len(size).unwrap();
+            assert_eq!(release.found().len(), 1, "{size}");
+        }
+    }
+}

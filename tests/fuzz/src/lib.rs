@@ -103,7 +103,7 @@ pub fn kernel(bytes: &[u8]) {
 /// The first sectors of a disk.
 pub fn gpt(bytes: &[u8]) {
     if let Ok(gpt) = Gpt::read(bytes) {
-        let _ = (gpt.event(), gpt.disk_size());
+        let _ = (gpt.event(), gpt.tables(), gpt.partitions());
     }
 }
 

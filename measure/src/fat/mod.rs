@@ -216,10 +216,12 @@ impl<'a, R: ReadAt + ?Sized> Fat<'a, R> {
         if let Some(cluster) = lost {
             return Err(FatError::Lost(cluster));
         }
-        let table = u64::from(self.clusters + 2) * 4;
+        self.check_rest()?;
         let front = [0, self.info, self.backup, self.backup + self.sector];
         contents.used.extend(front.map(|start| start..start + self.sector));
-        contents.used.extend(self.tables.map(|start| start..start + table));
+        contents
+            .used
+            .extend(self.tables.map(|start| start..start + self.table_size));
         Ok(contents)
     }
 
@@ -257,6 +259,20 @@ impl<'a, R: ReadAt + ?Sized> Fat<'a, R> {
         match first == second {
             true => Ok(first),
             false => Err(FatError::Tables),
+        }
+    }
+
+    /// Entries behind the last cluster are free, or as `fatfs` leaves them: in use, so that nobody takes them.
+    fn check_rest(&self) -> Result<(), FatError> {
+        let (entries, _) = self.table.as_chunks();
+        let rest = entries.iter().skip(self.clusters as usize + 2);
+        match rest
+            .copied()
+            .map(u32::from_le_bytes)
+            .all(|entry| entry == 0 || entry == NUMBER)
+        {
+            true => Ok(()),
+            false => Err(FatError::Strange("an entry of the tables behind the last cluster")),
         }
     }
 
@@ -480,3 +496,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
