@@ -9,6 +9,8 @@ mod inspect;
 mod lock;
 mod measure;
 mod sbom;
+mod pull;
+mod push;
 mod supply;
 mod verify;
 
@@ -33,6 +35,8 @@ enum Command {
     Sbom(sbom::Sbom),
     Explain(explain::Args),
     Boot(boot::Args),
+    Push(push::Args),
+    Pull(pull::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
     Inside(inside::Args),
@@ -49,6 +53,8 @@ impl Cli {
             Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),
             Command::Boot(boot) => boot.run(),
+            Command::Push(push) => push.run(),
+            Command::Pull(pull) => pull.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Inside(inside) => inside.run(),
         }

@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod contents;
 pub mod lock;
 pub mod measurements;
+pub mod oci;
 pub mod recipe;
 pub mod release;
 

@@ -19,6 +19,8 @@ pub mod modules;
 pub mod origins;
 pub mod parse;
 pub mod prove;
+pub mod pull;
+pub mod push;
 pub mod release;
 pub mod resolve;
 pub mod rules;

@@ -84,16 +84,35 @@ impl Staging {
         let files = self.stamps(known)?;
         let manifest = Manifest { origin, files };
         let text = manifest.text();
-        let written = fs::write(self.folder().join(MANIFEST), text).and_then(|()| sync(self.folder()));
+        self.or_full(fs::write(self.folder().join(MANIFEST), text))?;
+        self.finish()?;
+        Ok(manifest)
+    }
+
+    /// Writes a folder that is a release already through to the disk, and gives it its final name.
+    ///
+    /// # Errors
+    /// As [`Staging::publish`].
+    pub fn adopt(self) -> Result<()> {
+        let files = files::list(self.folder()).with_context(|| format!("cannot read {}", self.folder().display()))?;
+        let mut files = files.into_iter().filter(|entry| entry.kind == Kind::File);
+        self.or_full(files.try_for_each(|file| File::open(self.folder().join(file.path))?.sync_all()))?;
+        self.finish()
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.or_full(sync(self.folder()))?;
+        check(&self.destination, self.existing)?;
+        self.rename()
+            .with_context(|| format!("cannot publish the release as {}", self.destination.display()))
+    }
+
+    fn or_full<T>(&self, written: io::Result<T>) -> Result<T> {
         written.or_mend(
             Exit::Outside,
             format!("cannot write the release to the disk of {}", self.destination.display()),
             "make room there, or choose another folder: --output DIR",
-        )?;
-        check(&self.destination, self.existing)?;
-        self.rename()
-            .with_context(|| format!("cannot publish the release as {}", self.destination.display()))?;
-        Ok(manifest)
+        )
     }
 
     fn rename(&self) -> io::Result<()> {

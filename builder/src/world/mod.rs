@@ -1,6 +1,8 @@
 //! The only effects: programs, virtual machines, namespaces, the network, the store, the clock, the environment.
 
 pub mod clock;
+pub mod credentials;
+mod download;
 pub mod environment;
 pub mod files;
 pub mod given;
@@ -13,6 +15,7 @@ pub mod program;
 mod progress;
 pub mod qmp;
 pub mod qtest;
+pub mod registry;
 pub mod room;
 pub mod sandbox;
 pub mod scratch;
