@@ -5,6 +5,7 @@ pub mod contents;
 pub mod lock;
 pub mod measurements;
 pub mod oci;
+pub mod payload;
 pub mod recipe;
 pub mod release;
 

@@ -18,7 +18,7 @@ use crate::stage::measure::{self, Measured};
 use crate::stage::origins::Packages;
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
-use crate::stage::{fetch, rules, say};
+use crate::stage::{fetch, payload, rules, say};
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
 use crate::world::store::Store;
@@ -39,6 +39,7 @@ impl Build<'_> {
     /// # Errors
     /// As the stages say; then nothing is published.
     pub fn run(&self, staging: Staging) -> Result<Manifest> {
+        payload::fetch(self.lock, self.project, self.net, self.store)?;
         fetch::fetch(self.lock, self.net)?;
         let tools = fetch::tool_tree(self.lock, Tree::Tools, self.net, self.store)?;
         let inputs = Inputs {

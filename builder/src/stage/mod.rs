@@ -18,6 +18,7 @@ pub mod measure;
 pub mod modules;
 pub mod origins;
 pub mod parse;
+pub mod payload;
 pub mod prove;
 pub mod pull;
 pub mod push;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -14,9 +15,11 @@ use super::environment::Proxies;
 use super::http::Client;
 use super::partial::Partial;
 use super::progress::Progress;
+use super::registry::Access;
 use super::{Mirrors, Store, parallel};
 use crate::mend::{self, Exit};
 use crate::model::lock::Package;
+use crate::model::release::Stamp;
 use crate::stage::resolve::Archive;
 
 /// What signed metadata may have at most, in bytes; Debian's has some 200 KB.
@@ -25,11 +28,15 @@ const SIGNED_LIMIT: u64 = 16 << 20;
 /// The mirrors, as seen from here.
 #[derive(Debug)]
 pub struct Net {
-    store: Store,
+    pub(super) store: Store,
     mirrors: Mirrors,
-    client: Client,
-    limits: Limits,
-    reach: Reach,
+    pub(super) client: Client,
+    pub(super) limits: Limits,
+    pub(super) reach: Reach,
+    /// How registries are reached.
+    pub(super) access: Access,
+    /// Payloads that the command line supplies, by name.
+    pub(super) supplied: BTreeMap<String, Stamp>,
 }
 
 /// How long and how often.
@@ -110,9 +117,26 @@ impl Net {
         Self {
             store,
             mirrors,
-            client: Client::new(proxies, limits.stall),
+            client: Client::new(proxies.clone(), limits.stall),
             limits,
             reach,
+            access: Access {
+                proxies,
+                limits,
+                ..Access::default()
+            },
+            supplied: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the net that has these files with credentials for registries, and these payloads by name.
+    #[must_use]
+    pub fn with(self, logins: Vec<PathBuf>, supplied: BTreeMap<String, Stamp>) -> Self {
+        let access = Access { logins, ..self.access };
+        Self {
+            access,
+            supplied,
+            ..self
         }
     }
 
