@@ -84,13 +84,15 @@ fn own(project: &Project, path: &str) -> Result<Stamp> {
 pub fn fetch(lock: &Lock, project: &Project, net: &Net, store: &Store) -> Result<()> {
     let mut missing = Vec::new();
     for payload in &lock.payload {
-        let there = store.checked(&payload.sha256, payload.size).map(drop);
-        if there.is_ok() {
+        let Err(absence) = store.checked(&payload.sha256, payload.size) else {
             continue;
-        }
+        };
         match obtain(payload, project, net, store) {
             Ok(()) => {}
-            Err(error) if is_missing(&error) => missing.push((locked(payload), error)),
+            Err(error) if is_missing(&error) && is_missing(&absence) => missing.push((locked(payload), error)),
+            Err(error) if is_missing(&error) => {
+                return Err(absence.context(format!("the payload {} is damaged", locked(payload))));
+            }
             Err(error) => return Err(error.context(format!("cannot fetch the payload {}", payload.name))),
         }
     }

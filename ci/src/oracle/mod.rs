@@ -2,6 +2,7 @@
 
 pub(crate) mod image;
 pub(crate) mod python;
+pub(crate) mod registry;
 pub(crate) mod sbom;
 pub(crate) mod snp;
 
@@ -10,11 +11,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::host;
+
 /// What to compare, and with which files.
 #[derive(clap::Subcommand)]
 pub(crate) enum Oracle {
     Snp(snp::Snp),
     Image(Release),
+    Registry(Release),
     Sbom(Release),
 }
 
@@ -31,6 +35,13 @@ impl Oracle {
             Self::Snp(snp) => snp.run(),
             Self::Image(Release { release }) => image::check(&fs::canonicalize(release)?),
             Self::Sbom(Release { release }) => sbom::check(&fs::canonicalize(release)?),
+            Self::Registry(Release { release }) => {
+                registry::check(&host::begat(&host::shell()?)?, &fs::canonicalize(release)?)
+            }
+            Self::Sbom(Release { release }) => {
+                let schema = sbom::schema().context("../shared/vectors/spdx has no schema of SPDX 2.3")?;
+                sbom::check(&fs::canonicalize(release)?, &schema)
+            }
         }
     }
 }
