@@ -495,26 +495,17 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
 
 #[test]
 fn a_redirect_to_plain_http_and_one_in_a_circle_are_refused() {
-    let (fixture, registry) = (Fixture::new(), Registry::start());
-    fixture.push(&registry).unwrap();
-    let kernel = digest(&fs::read(fixture.path("release/vmlinuz")).unwrap());
     for (location, why) in [
-        ("http://192.0.2.1/blob".to_owned(), "only https may be followed"),
-        (format!("/v2/a/b/blobs/{kernel}"), "redirects more than"),
-        ("file:///etc/passwd".to_owned(), "no URL"),
+        ("http://192.0.2.1/blob", "only https may be followed"),
+        ("CIRCLE", "redirects more than"),
+        ("file:///etc/passwd", "no URL"),
     ] {
-        registry.plan("GET", &kernel, 6, Fault::Status(307, vec![("Location", location)]));
+        let (fixture, registry) = (Fixture::new(), Registry::start());
+        fixture.push(&registry).unwrap();
+        let kernel = digest(&fs::read(fixture.path("release/vmlinuz")).unwrap());
+        let location = location.replace("CIRCLE", &format!("/v2/a/b/blobs/{kernel}"));
+        registry.plan("GET", &kernel, 100, Fault::Status(307, vec![("Location", location)]));
         fixture.is_refused(&registry, Exit::Outside, why);
-        while registry
-            .requests()
-            .iter()
-            .filter(|request| request.path.contains(&kernel))
-            .count()
-            % 6
-            != 0
-        {
-            let _ = fixture.pull(&registry); // uses up what was planned
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::net::{Net, Reach};
 use super::partial::Partial;
 use super::progress::Progress;
 use super::registry::{Blob, Registry};
-use crate::mend::{Exit, OrMend as _};
+use crate::mend::{self, Exit, OrMend as _};
 use crate::model::oci::{self, Descriptor, Digest, Reference};
 use crate::model::payload::Source;
 use crate::model::release::Stamp;
@@ -27,10 +27,9 @@ impl Net {
     /// # Errors
     /// A digest or a size that nobody says.
     pub fn stamp(&self, source: Option<&Source>, sha256: Option<Sha256>, size: Option<u64>) -> Result<Stamp> {
-        if let Some(sha256) = sha256 {
-            if let Some(size) = size.or_else(|| self.store.size(&sha256)) {
-                return Ok(Stamp { sha256, size });
-            }
+        let known = |sha256: &Sha256| size.or_else(|| self.store.size(sha256));
+        if let Some((sha256, size)) = sha256.and_then(|sha256| Some((sha256, known(&sha256)?))) {
+            return Ok(Stamp { sha256, size });
         }
         match (source, sha256) {
             (Some(Source::Url(url)), Some(sha256)) => {
@@ -90,7 +89,7 @@ impl Net {
     /// No source, or one that does not give it; with wrong bytes a lock mismatch.
     pub fn payload(&self, source: Option<&Source>, name: &str, stamp: Stamp) -> Result<()> {
         match source {
-            Some(Source::Url(url)) => self.online().and_then(|()| self.from_url(url, name, stamp)),
+            Some(Source::Url(url)) => self.online().and_then(|()| self.download(url, name, stamp)),
             Some(source @ Source::Oci(_)) => {
                 self.online()?;
                 let blob = Blob {
@@ -98,16 +97,18 @@ impl Net {
                     stamp,
                 };
                 let fetched = Registry::new(&reference(source)?, &self.access)?.fetch(&self.store, &[blob]);
-                fetched.map_err(|error| match crate::mend::exit_code(&error) {
-                    Exit::No => error.context(Exit::LockMismatch.because(WRONG, OTHER_SOURCE)),
-                    _ => error,
-                })
+                match fetched {
+                    Err(error) if mend::exit_code(&error) == Exit::No => {
+                        Err(error).or_mend(Exit::LockMismatch, WRONG, OTHER_SOURCE)
+                    }
+                    fetched => fetched,
+                }
             }
             _ => Err(unsaid("the recipe names no source")),
         }
     }
 
-    fn from_url(&self, url: &str, name: &str, Stamp { sha256, size }: Stamp) -> Result<()> {
+    fn download(&self, url: &str, name: &str, Stamp { sha256, size }: Stamp) -> Result<()> {
         let progress = &Progress::new(1, size);
         progress.name(name);
         let Some(mut partial) = Partial::open(&self.store, sha256, size)? else {

@@ -107,9 +107,11 @@ impl Registry {
             .filter_map(|value| Challenge::parse(value.to_str().ok()?))
             .collect();
         let authorization = self.answer(&challenges)?;
-        let response = expect(self.ask(request, Some(&authorization))?)?;
-        *self.authorization.lock().expect("no holder of the lock panics") = Some(authorization);
-        Ok(response)
+        let response = self.ask(request, Some(&authorization))?;
+        if response.status() != 401 {
+            *self.authorization.lock().expect("no holder of the lock panics") = Some(authorization);
+        }
+        expect(response)
     }
 
     /// Sends a request and follows redirects; the registry's own host alone sees the `authorization`.
