@@ -264,7 +264,7 @@ fn all_that_is_missing_is_named_and_can_be_supplied() {
         "agent 1.2, digest unknown",
         "hub 3, SHA-256 ba7816bf",
         "mend: ",
-        "--supply NAME=FILE",
+        "--supply agent=FILE --supply hub=FILE",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -304,6 +304,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_refused_or_is_a_reference_that_reads_back(text in "[a-z0-9.:/@_\\-\\[\\]]{0,90}|.{0,40}") {
+            if let Ok(found) = text.parse::<Reference>() {
+                proptest::prop_assert_eq!(found.to_string().parse::<Reference>(), Ok(found));
+            }
+        }
+    }
+
     /// The descriptor of the empty configuration in the image specification 1.1, "Guidance for an Empty Descriptor".
     #[test]
     fn the_empty_configuration_is_that_of_the_specification() {

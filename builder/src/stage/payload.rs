@@ -13,6 +13,7 @@ use crate::mend::{self, Exit, OrMend as _};
 use crate::model::contents::{self, Image, Kind, Node};
 use crate::model::lock::Lock;
 use crate::model::payload::{Declared, Mode, Payload, Source, Tree};
+use crate::model::recipe::Name;
 use crate::model::release::Stamp;
 use crate::stage::parse::Project;
 use crate::world::net::Net;
@@ -34,7 +35,7 @@ pub fn lock(project: &Project, net: &Net) -> Result<Vec<Payload>> {
     for declared in &project.recipe.payload {
         match stamp(declared, project, net) {
             Ok(stamp) => locked.push(declared.locked(stamp)),
-            Err(error) if is_missing(&error) => missing.push((unlocked(declared), error)),
+            Err(error) if is_missing(&error) => missing.push((&declared.name, unlocked(declared), error)),
             Err(error) => return Err(error.context(format!("cannot lock the payload {}", declared.name))),
         }
     }
@@ -89,7 +90,9 @@ pub fn fetch(lock: &Lock, project: &Project, net: &Net, store: &Store) -> Result
         };
         match obtain(payload, project, net, store) {
             Ok(()) => {}
-            Err(error) if is_missing(&error) && is_missing(&absence) => missing.push((locked(payload), error)),
+            Err(error) if is_missing(&error) && is_missing(&absence) => {
+                missing.push((&payload.name, locked(payload), error))
+            }
             Err(error) if is_missing(&error) => {
                 return Err(absence.context(format!("the payload {} is damaged", locked(payload))));
             }
@@ -153,15 +156,19 @@ fn from(source: Option<&Source>) -> String {
     source.map_or(String::new(), |source| format!(", from {source}"))
 }
 
-fn absent(missing: &[(String, Error)]) -> Error {
+fn absent(missing: &[(&Name, String, Error)]) -> Error {
     let noun = if missing.len() == 1 {
         "payload is"
     } else {
         "payloads are"
     };
-    let lines = missing.iter().map(|(what, why)| format!("\n  {what}: {why:#}"));
+    let lines = missing.iter().map(|(_, what, why)| format!("\n  {what}: {why:#}"));
     let problem = format!("{} {noun} missing:{}", missing.len(), lines.collect::<String>());
-    Exit::Outside.because(problem, "get each file as you can, and supply it: --supply NAME=FILE")
+    let flags: String = missing
+        .iter()
+        .map(|(name, ..)| format!(" --supply {name}=FILE"))
+        .collect();
+    Exit::Outside.because(problem, format!("get each file as you can, and supply it:{flags}"))
 }
 
 /// Puts a payload of the store into the folder `tree`; `work` is a folder of ours on the same disk.

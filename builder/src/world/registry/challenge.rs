@@ -123,4 +123,11 @@ mod tests {
         assert_eq!(Challenge::parse("Basic").unwrap().scheme, "basic");
         assert_eq!(Challenge::parse("Bearer realm=\"x"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_is_too_odd(text in ".{0,80}|(Bearer |[a-z]+=|\"[a-z,]*\"|,){0,12}") {
+            let _ = Challenge::parse(&text);
+        }
+    }
 }

@@ -247,7 +247,7 @@ impl Registry {
     /// Brings blobs into the store; those that are there stay, a cut download goes on where it was cut.
     ///
     /// # Errors
-    /// The first blob, in the order of the list, that the registry does not give; with wrong bytes `Exit::No`.
+    /// A blob that the registry does not give; with wrong bytes `Exit::No`.
     pub fn fetch(&self, store: &Store, blobs: &[Blob]) -> Result<()> {
         let sizes: Vec<_> = blobs.iter().map(|blob| (blob.stamp.sha256, blob.stamp.size)).collect();
         let mut missing = store.missing(&sizes);
