@@ -94,7 +94,9 @@ impl Build<'_> {
         stamps: &Stamps,
         measurements: &Measurements,
     ) -> Result<()> {
+        let payloads = payload::all(self.lock, self.store)?;
         let described = Described {
+            payloads: &payloads,
             folder,
             recipe: &self.project.recipe,
             lock: self.lock,

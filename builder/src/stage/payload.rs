@@ -15,6 +15,7 @@ use crate::model::lock::Lock;
 use crate::model::payload::{Declared, Mode, Payload, Source, Tree};
 use crate::model::recipe::Name;
 use crate::model::release::Stamp;
+use crate::stage::base::MERGED;
 use crate::stage::parse::Project;
 use crate::world::net::Net;
 use crate::world::store::Store;
@@ -200,8 +201,20 @@ fn stage(payload: &Payload, store: &Store, root: &Path) -> Result<()> {
     fs::set_permissions(&place, Permissions::from_mode(mode.into())).context("cannot set its mode")
 }
 
-/// Returns what a payload adds to its image, sorted by path: files, folders and links, owned by root. The folders above
-/// its target are in it, though a package may have them too.
+/// What each payload brings, by its name.
+pub type Payloads = Vec<(String, Vec<Node>)>;
+
+/// Returns what each payload of the lock brings.
+///
+/// # Errors
+/// As [`contents`].
+pub fn all(lock: &Lock, store: &Store) -> Result<Payloads> {
+    let contents = |payload: &Payload| Ok((payload.name.to_string(), contents(payload, store)?));
+    lock.payload.iter().map(contents).collect()
+}
+
+/// Returns what a payload adds to its image: files, folders and links, owned by root. The folders above its target are
+/// in it, though a package may have them too; what it puts through a link into /usr is where the link leads.
 ///
 /// # Errors
 /// As [`place`].
@@ -217,7 +230,7 @@ pub fn contents(payload: &Payload, store: &Store) -> Result<Vec<Node>> {
         let metadata = fs::symlink_metadata(&whole)?;
         Ok(Node {
             image: Image(image.into()),
-            path: format!("/{}", contents::escaped(path.as_os_str().as_bytes())),
+            path: merged(&contents::escape(path.as_os_str().as_bytes())),
             mode: u16::try_from(metadata.permissions().mode() & 0o7777).expect("twelve bits fit"),
             kind: kind(&whole, &metadata)?,
             uid: 0,
@@ -228,12 +241,23 @@ pub fn contents(payload: &Payload, store: &Store) -> Result<Vec<Node>> {
     nodes.collect()
 }
 
+/// The absolute path, below /usr where the first folder is a link into it.
+fn merged(path: &str) -> String {
+    let first = path.split('/').next().unwrap_or(path);
+    let usr = MERGED.contains(&first) && path.len() > first.len();
+    if usr {
+        format!("/usr/{path}")
+    } else {
+        format!("/{path}")
+    }
+}
+
 fn kind(path: &Path, metadata: &fs::Metadata) -> Result<Kind> {
     if metadata.is_dir() {
         return Ok(Kind::Directory);
     }
     if metadata.is_symlink() {
-        let target = contents::escaped(fs::read_link(path)?.as_os_str().as_bytes());
+        let target = contents::escape(fs::read_link(path)?.as_os_str().as_bytes());
         return Ok(Kind::Symlink { target });
     }
     let stamp = files::stamp(&mut File::open(path)?).or_mend(Exit::Outside, "cannot read it", "make room")?;
