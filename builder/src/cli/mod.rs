@@ -8,9 +8,9 @@ mod inside;
 mod inspect;
 mod lock;
 mod measure;
-mod sbom;
 mod pull;
 mod push;
+mod sbom;
 mod supply;
 mod verify;
 

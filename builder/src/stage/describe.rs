@@ -71,7 +71,8 @@ impl Described<'_> {
         let (initrd, root): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(|node| node.image.0 == file::INITRD);
         let explained = [(Tree::Initrd, initrd), (Tree::Root, root)].map(|(tree, nodes)| {
             let mut origins = Origins::of(tree, self.recipe, self.lock, self.packages)?;
-            origins.bring(nodes.first().map(|node| &node.image), self.payloads);
+            let image = if tree == Tree::Initrd { file::INITRD } else { file::ROOT };
+            origins.bring(image, self.payloads);
             let contents = origins.explain(nodes);
             origins.check(&contents).map(|()| contents)
         });

@@ -14,7 +14,7 @@ use measure::Sha256;
 
 use crate::debian::members::{Member, Members};
 use crate::mend::{Exit, OrMend as _};
-use crate::model::contents::{Content, Image, Kind, Node, Origin};
+use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
 use crate::stage::payload::Payloads;
@@ -106,9 +106,9 @@ impl<'a> Origins<'a> {
     }
 
     /// Takes in what payloads bring into `image`.
-    pub fn bring(&mut self, image: Option<&Image>, payloads: &'a Payloads) {
+    pub fn bring(&mut self, image: &str, payloads: &'a Payloads) {
         for (name, nodes) in payloads {
-            let nodes = nodes.iter().filter(|node| Some(&node.image) == image);
+            let nodes = nodes.iter().filter(|node| node.image.0 == image);
             self.payloads
                 .extend(nodes.map(|node| (node.path.as_str(), (name.as_str(), node))));
         }

@@ -297,7 +297,7 @@ fn a_payload_explains_what_it_brings_and_nothing_else() {
     let brought = vec![file("/usr/bin/agent", "agent", 0o755), link("/usr/bin/a", "agent")];
     let payloads = vec![("agent".to_owned(), brought.clone())];
     let mut origins = Origins::of(Tree::Root, &world.recipe, &world.lock, &world.packages).unwrap();
-    origins.bring(Some(&brought[0].image), &payloads);
+    origins.bring("rootfs.erofs", &payloads);
     for (node, wanted) in [
         (brought[0].clone(), "agent"),
         (brought[1].clone(), "agent"),
