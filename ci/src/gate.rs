@@ -76,6 +76,7 @@ impl Gate {
         self.step("oracle image", || oracle::image::check(&release));
         self.step("oracle sbom", || oracle::sbom::check(&release));
         self.step("oracle signatures", || oracle::signatures::quick(&site.begat, &release));
+        self.step("oracle registry", || oracle::registry::check(&site.begat, &release));
         Ok(())
     }
 

@@ -8,6 +8,8 @@ mod inside;
 mod inspect;
 mod lock;
 mod measure;
+mod pull;
+mod push;
 mod sbom;
 mod sign;
 mod signing;
@@ -36,6 +38,8 @@ enum Command {
     Sbom(sbom::Sbom),
     Explain(explain::Args),
     Boot(boot::Args),
+    Push(push::Args),
+    Pull(pull::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
     Inside(inside::Args),
@@ -53,6 +57,8 @@ impl Cli {
             Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),
             Command::Boot(boot) => boot.run(),
+            Command::Push(push) => push.run(),
+            Command::Pull(pull) => pull.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Inside(inside) => inside.run(),
         }

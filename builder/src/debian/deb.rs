@@ -163,6 +163,20 @@ fn member(deb: &mut impl Read) -> Result<Option<(String, u64)>> {
     Ok(Some((text(0..16).trim_end_matches('/').to_owned(), size)))
 }
 
+/// Opens bytes that may be compressed, as their first ones say.
+///
+/// # Errors
+/// Bytes that cannot be read, and a damaged head of a compressed file.
+pub fn by_magic<'a>(mut bytes: impl io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+    let compression = match bytes.fill_buf().context("cannot read its first bytes")? {
+        [0x1f, 0x8b, ..] => ".gz",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => ".xz",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => ".zst",
+        _ => "",
+    };
+    decompressed(bytes, compression)
+}
+
 fn decompressed<'a>(bytes: impl io::BufRead + 'a, compression: &str) -> Result<Box<dyn Read + 'a>> {
     Ok(match compression {
         "" => Box::new(bytes),

@@ -1,5 +1,6 @@
 //! Values in, documents out: text that is the same for the same release, whoever writes it.
 
+pub mod artifact;
 pub mod buildinfo;
 pub mod claims;
 pub mod dsse;

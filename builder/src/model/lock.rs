@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use measure::Sha256;
 use serde::{Deserialize, Serialize};
 
+use super::payload::Payload;
 use crate::mend::{Exit, OrMend as _};
 
 /// The version of the format that this begat writes and reads.
@@ -26,6 +27,9 @@ pub struct Lock {
     /// The recipe's own files, sorted by path.
     #[serde(default)]
     pub source: Vec<Source>,
+    /// Files that no archive has, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub payload: Vec<Payload>,
 }
 
 /// A signed `InRelease` file: the root of what is believed about a suite.
@@ -116,6 +120,7 @@ impl Lock {
             metadata,
             package,
             source,
+            payload: Vec::new(),
         }
     }
 

@@ -5,6 +5,8 @@ pub mod contents;
 pub mod key;
 pub mod lock;
 pub mod measurements;
+pub mod oci;
+pub mod payload;
 pub mod recipe;
 pub mod record;
 pub mod release;

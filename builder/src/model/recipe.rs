@@ -1,6 +1,6 @@
 //! `recipe.toml`: what we want.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use anyhow::Result;
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::payload::Declared;
 use crate::mend::Exit;
 
 /// What a guest image shall be.
@@ -34,6 +35,9 @@ pub struct Recipe {
     pub suites: BTreeMap<String, Suite>,
     pub root: Guest,
     pub initrd: Initrd,
+    /// Files that no package archive has.
+    #[serde(default)]
+    pub payload: Vec<Declared>,
     #[serde(default)]
     pub launch: Vec<Launch>,
 }
@@ -136,7 +140,7 @@ pub struct Kernel {
 }
 
 /// The name of a recipe, which becomes the name of a folder: lower-case letters, digits, `-` and `.`, a letter first.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String")]
 pub struct Name(String);
 
@@ -190,7 +194,22 @@ impl Recipe {
         for suite in [&recipe.tools, &recipe.root.suite, &recipe.initrd.suite] {
             recipe.suite(suite)?;
         }
+        recipe.check_payloads()?;
         Ok(recipe)
+    }
+
+    /// Every payload can be meant, and each has its own name.
+    fn check_payloads(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        for declared in &self.payload {
+            let name = declared.name.to_string();
+            let twice = (!names.insert(name.clone())).then_some("another payload has its name");
+            if let Some(problem) = twice.or_else(|| declared.problem()) {
+                let problem = format!("the payload {name} of recipe.toml cannot be: {problem}");
+                return Err(Exit::Usage.because(problem, format!("correct the [[payload]] {name}")));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the declaration of a suite.

@@ -105,6 +105,7 @@ impl Inputs<'_> {
             root_uuid: self.root_uuid(),
             initrd: image(Tree::Initrd, &recipe.initrd.suite, &recipe.initrd.packages),
             modules: recipe.initrd.modules.clone(),
+            payloads: self.lock.payload.clone(),
             kernel: self.lock.packages(Tree::Kernel).map(Deb::from).collect(),
             releases: releases.into(),
             workspace: self.workspace.folder().map(PathBuf::from),

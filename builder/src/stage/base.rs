@@ -19,7 +19,7 @@ use crate::world::store::Store;
 const TAR: Program = of_the_tree("tar");
 
 /// Folders of the file system hierarchy that are links into /usr.
-const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+pub(crate) const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
 /// What dpkg brings along again where the recipe wants it.
 const DOCUMENTATION: [&str; 5] = ["doc", "groff", "gtk-doc", "info", "man"];

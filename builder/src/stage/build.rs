@@ -23,7 +23,7 @@ use crate::stage::measure::{self, Measured};
 use crate::stage::origins::Packages;
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
-use crate::stage::{fetch, rules, say, sign};
+use crate::stage::{fetch, payload, rules, say, sign};
 use crate::world::clock;
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
@@ -72,6 +72,7 @@ impl Build<'_> {
     /// # Errors
     /// As the stages say; then nothing is published.
     pub fn run(&self, staging: Staging) -> Result<Manifest> {
+        payload::fetch(self.lock, self.project, self.net, self.store)?;
         fetch::fetch(self.lock, self.net)?;
         let tools = fetch::tool_tree(self.lock, Tree::Tools, self.net, self.store)?;
         let inputs = Inputs {
@@ -131,7 +132,9 @@ impl Build<'_> {
         stamps: &Stamps,
         measurements: &Measurements,
     ) -> Result<()> {
+        let payloads = payload::all(self.lock, self.store)?;
         let described = Described {
+            payloads: &payloads,
             folder,
             recipe: &self.project.recipe,
             lock: self.lock,

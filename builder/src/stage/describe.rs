@@ -15,11 +15,12 @@ use crate::document::files as listing;
 use crate::document::sbom::{self, Artifact, Distribution, PackageFacts, Role};
 use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, file};
-use crate::model::contents::Content;
+use crate::model::contents::{Content, Node};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
 use crate::stage::contents;
 use crate::stage::origins::{self, Origins, Packages};
+use crate::stage::payload::Payloads;
 use crate::stage::release::Stamps;
 use crate::world::files;
 use crate::world::store::Store;
@@ -35,6 +36,7 @@ pub struct Described<'a> {
     pub artifacts: &'a Artifacts,
     pub stamps: &'a Stamps,
     pub packages: &'a Packages,
+    pub payloads: &'a Payloads,
 }
 
 /// Reads the packages that a release describes out of the store.
@@ -66,9 +68,11 @@ impl Described<'_> {
     /// Every path of the images, with its origin.
     fn contents(&self) -> Result<Vec<Content>> {
         let nodes = contents::read(self.folder)?;
-        let (initrd, root) = nodes.into_iter().partition(|node| node.image.0 == file::INITRD);
+        let (initrd, root): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(|node| node.image.0 == file::INITRD);
         let explained = [(Tree::Initrd, initrd), (Tree::Root, root)].map(|(tree, nodes)| {
-            let origins = Origins::of(tree, self.recipe, self.lock, self.packages)?;
+            let mut origins = Origins::of(tree, self.recipe, self.lock, self.packages)?;
+            let image = if tree == Tree::Initrd { file::INITRD } else { file::ROOT };
+            origins.bring(image, self.payloads);
             let contents = origins.explain(nodes);
             origins.check(&contents).map(|()| contents)
         });

@@ -19,8 +19,9 @@ use crate::debian::repository;
 use crate::image::cpio;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::Package;
+use crate::model::payload::{self, Payload};
 use crate::stage::base::{self, Controlled};
-use crate::stage::{modules, say};
+use crate::stage::{self, modules, say};
 use crate::world::program::{Program, of_the_tree};
 use crate::world::room::{self, Place};
 use crate::world::store::Store;
@@ -39,6 +40,8 @@ pub struct Guest {
     pub initrd: Image,
     /// Kernel modules of the initrd, by name.
     pub modules: Vec<String>,
+    /// What enters the trees after mkosi has made them.
+    pub payloads: Vec<Payload>,
     pub kernel: Vec<Deb>,
     /// Where the release and the work are on the host, for messages; without a workspace it is memory.
     pub releases: PathBuf,
@@ -147,6 +150,7 @@ impl Guest {
             joined(root).and(joined(initrd)).and(release)
         })?;
         self.add_modules(work, &release)?;
+        self.place_payloads(work, &store)?;
         fs::write(out.join(output::UNAME), &release)?;
         for (tree, status) in [(&root, output::ROOT_STATUS), (&initrd, output::INITRD_STATUS)] {
             copy(&tree.join("var/lib/dpkg/status"), &out.join(status))?;
@@ -213,6 +217,16 @@ impl Guest {
         run_depmod(&root, release)?;
         modules::copy_closure(&root.join(&folder), &initrd.join(&folder), &self.modules)?;
         run_depmod(&initrd, release)
+    }
+
+    fn place_payloads(&self, work: &Path, store: &Store) -> Result<()> {
+        self.payloads.iter().try_for_each(|payload| {
+            let tree = match payload.place.tree {
+                payload::Tree::Root => "built/root",
+                payload::Tree::Initrd => "built/initrd",
+            };
+            stage::payload::place(payload, store, work, &work.join(tree))
+        })
     }
 
     fn write_erofs(&self, tree: &Path, image: &Path) -> Result<()> {

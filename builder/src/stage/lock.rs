@@ -12,7 +12,7 @@ use crate::model::lock::Tree;
 use crate::model::recipe::Firmware;
 use crate::stage::parse::{LOCK, PARTIAL_LOCK, Project};
 use crate::stage::resolve::{Wanted, resolve};
-use crate::stage::say;
+use crate::stage::{payload, say};
 use crate::world::clock;
 use crate::world::net::Net;
 
@@ -52,7 +52,9 @@ pub fn renew(project: &Project, net: &Net) -> Result<Lock> {
         kernel: &project.kernel,
         keyrings: &project.keyrings,
     };
-    let lock = resolve(&wanted, previous.as_ref(), clock::now(), net)?;
+    let payload = payload::lock(project, net)?; // before the archives are asked: it fails sooner
+    let mut lock = resolve(&wanted, previous.as_ref(), clock::now(), net)?;
+    lock.payload = payload;
     write(project, &lock)?;
     let count = |tree| lock.packages(tree).count();
     let (root, initrd, tools) = (count(Tree::Root), count(Tree::Initrd), count(Tree::Tools));

@@ -129,6 +129,17 @@ impl Staging {
         self.or_mend(steps())
     }
 
+    /// Writes a folder that is a release already through to the disk, and gives it its final name.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn adopt(self) -> Result<()> {
+        let files = files::list(self.folder()).with_context(|| format!("cannot read {}", self.folder().display()))?;
+        let mut files = files.into_iter().filter(|entry| entry.kind == Kind::File);
+        self.or_mend(files.try_for_each(|file| File::open(self.folder().join(file.path))?.sync_all()))?;
+        self.appear()
+    }
+
     /// Gives the folder its final name.
     ///
     /// # Errors
@@ -140,7 +151,7 @@ impl Staging {
             .with_context(|| format!("cannot publish the release as {}", self.destination.display()))
     }
 
-    fn or_mend(&self, written: io::Result<()>) -> Result<()> {
+    fn or_mend<T>(&self, written: io::Result<T>) -> Result<T> {
         written.or_mend(
             Exit::Outside,
             format!("cannot write the release to the disk of {}", self.destination.display()),

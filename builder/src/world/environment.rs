@@ -10,6 +10,8 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Which way to the network.
     pub proxies: Proxies,
+    /// Where credentials of registries are kept, the first first: see [`super::credentials`].
+    pub logins: Vec<PathBuf>,
 }
 
 /// The HTTP proxies of this host. They must let us CONNECT to the mirrors, to those on port 80 as well.
@@ -28,9 +30,17 @@ impl Environment {
     pub fn of_this_process() -> Self {
         let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = || absolute("HOME").map(|home| home.join(".cache"));
+        let below = |name, path: &str| absolute(name).map(|folder| folder.join(path));
+        let logins = [
+            variable("REGISTRY_AUTH_FILE").map(PathBuf::from),
+            below("XDG_RUNTIME_DIR", "containers/auth.json"),
+            below("XDG_CONFIG_HOME", "containers/auth.json").or_else(|| below("HOME", ".config/containers/auth.json")),
+            below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json")),
+        ];
         let none = either("no_proxy", "NO_PROXY").unwrap_or_default();
         Self {
             cache: absolute("XDG_CACHE_HOME").or_else(home),
+            logins: logins.into_iter().flatten().collect(),
             proxies: Proxies {
                 // Upper case would let a web server's clients choose it, were begat run by CGI: curl has the same rule.
                 http: text("http_proxy"),

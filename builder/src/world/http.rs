@@ -75,7 +75,7 @@ impl Client {
     fn request(&self, url: &str, from: u64, most: u64) -> Result<Answer, Refusal> {
         let broken = |error: &dyn std::fmt::Display| Refusal::Broken(error.to_string());
         let agent = self.agent(url).map_err(|error| broken(&format!("{error:#}")))?;
-        let longest = self.stall * 2 + Duration::from_secs(most / SLOWEST);
+        let longest = self.longest(most);
         let mut request = agent.get(url);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
@@ -84,7 +84,13 @@ impl Client {
         answer(request.call().map_err(|error| broken(&error))?, from)
     }
 
-    fn agent(&self, url: &str) -> Result<Agent> {
+    /// How long a body of at most `most` bytes may take.
+    pub(super) fn longest(&self, most: u64) -> Duration {
+        self.stall * 2 + Duration::from_secs(most / SLOWEST)
+    }
+
+    /// The agent for this address: through the proxy that it needs, or through none.
+    pub(super) fn agent(&self, url: &str) -> Result<Agent> {
         let uri: Uri = url.parse()?;
         let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
         let proxy = self.proxies.to(scheme, host).map(str::to_owned);
@@ -129,7 +135,8 @@ fn roots() -> RootCerts {
     }
 }
 
-fn answer(response: Response<Body>, from: u64) -> Result<Answer, Refusal> {
+/// What a mirror answers to a request for the bytes from `from` on.
+pub(super) fn answer(response: Response<Body>, from: u64) -> Result<Answer, Refusal> {
     let status = response.status().as_u16();
     let (start, size) = match status {
         200 => (0, response.body().content_length()),

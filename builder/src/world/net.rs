@@ -1,7 +1,8 @@
 //! Downloads into the store: several at once, limited in size and time, resumed, and believed by their digest alone.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,29 +10,33 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use measure::Sha256;
 
+use super::download::{Download, Trouble};
 use super::environment::Proxies;
-use super::http::{Client, Refusal};
+use super::http::Client;
 use super::partial::Partial;
 use super::progress::Progress;
+use super::registry::Access;
 use super::{Mirrors, Store, parallel};
 use crate::mend::{self, Exit};
 use crate::model::lock::Package;
+use crate::model::release::Stamp;
 use crate::stage::resolve::Archive;
 
 /// What signed metadata may have at most, in bytes; Debian's has some 200 KB.
 const SIGNED_LIMIT: u64 = 16 << 20;
 
-/// A mirror that sent this many bytes before it broke did not fail: it may break again.
-const HEADWAY: u64 = 1 << 20;
-
 /// The mirrors, as seen from here.
 #[derive(Debug)]
 pub struct Net {
-    store: Store,
+    pub(super) store: Store,
     mirrors: Mirrors,
-    client: Client,
-    limits: Limits,
-    reach: Reach,
+    pub(super) client: Client,
+    pub(super) limits: Limits,
+    pub(super) reach: Reach,
+    /// How registries are reached.
+    pub(super) access: Access,
+    /// Payloads that the command line supplies, by name.
+    pub(super) supplied: BTreeMap<String, Stamp>,
 }
 
 /// How long and how often.
@@ -77,18 +82,6 @@ struct Target<'a> {
     size: u64,
 }
 
-/// Why one URL did not give the file.
-enum Trouble {
-    /// The mirror does not have it.
-    Absent(String),
-    /// It sent bytes that nobody asked for.
-    Wrong(String),
-    /// The network, or the mirror, failed: worth another try.
-    Broken(String),
-    /// It will not give it.
-    Refused(String),
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -97,6 +90,13 @@ impl Default for Limits {
             pause: Duration::from_millis(250),
             connections: 8,
         }
+    }
+}
+
+impl Limits {
+    /// How long to wait after this many failures.
+    pub(super) fn pause_after(&self, failures: u32) -> Duration {
+        self.pause * (1 << failures.min(8)) / 2
     }
 }
 
@@ -117,9 +117,26 @@ impl Net {
         Self {
             store,
             mirrors,
-            client: Client::new(proxies, limits.stall),
+            client: Client::new(proxies.clone(), limits.stall),
             limits,
             reach,
+            access: Access {
+                proxies,
+                limits,
+                ..Access::default()
+            },
+            supplied: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the net that has these files with credentials for registries, and these payloads by name.
+    #[must_use]
+    pub fn with(self, logins: Vec<PathBuf>, supplied: BTreeMap<String, Stamp>) -> Self {
+        let access = Access { logins, ..self.access };
+        Self {
+            access,
+            supplied,
+            ..self
         }
     }
 
@@ -191,59 +208,14 @@ impl Net {
         partial: &mut Partial<'_>,
         progress: &Progress,
     ) -> Result<Option<Trouble>> {
-        let mut failures = 0;
-        loop {
-            let before = partial.length();
-            let trouble = match self.attempt(url, target, partial, progress)? {
-                None => return Ok(None),
-                // The bytes before the cut may be another mirror's: this one gets a chance to send them all.
-                Some(Trouble::Wrong(problem)) if before > 0 && partial.length() == 0 => Trouble::Broken(problem),
-                Some(Trouble::Broken(problem)) => Trouble::Broken(problem),
-                trouble => return Ok(trouble),
-            };
-            if partial.length() < before + HEADWAY {
-                failures += 1;
-            }
-            if failures >= self.limits.attempts {
-                return Ok(Some(trouble));
-            }
-            thread::sleep(self.limits.pause * (1 << failures.min(8)) / 2);
-        }
-    }
-
-    fn attempt(
-        &self,
-        url: &str,
-        target: &Target<'_>,
-        partial: &mut Partial<'_>,
-        progress: &Progress,
-    ) -> Result<Option<Trouble>> {
-        let left = target.size - partial.length();
-        if left > 0 || target.size == 0 {
-            let mut answer = match self.client.get(url, partial.length(), left) {
-                Ok(answer) => answer,
-                Err(refusal) => return Ok(Some(refusal.into())),
-            };
-            if let Some(size) = answer.size.filter(|size| *size != target.size) {
-                let problem = format!("it has {size} bytes there, the lock says {}", target.size);
-                return Ok(Some(Trouble::Wrong(problem)));
-            }
-            if answer.from != partial.length() {
-                progress.take_back(partial.length());
-                partial.restart()?;
-            }
-            if let Some(trouble) = pour(&mut answer.body, partial, target.size, progress)? {
-                return Ok(Some(trouble));
-            }
-        }
-        let found = partial.digest();
-        if found == target.sha256 {
-            return Ok(None);
-        }
-        progress.take_back(partial.length());
-        partial.restart()?;
-        let problem = format!("it has SHA-256 {found} there, the lock says {}", target.sha256);
-        Ok(Some(Trouble::Wrong(problem)))
+        let download = Download {
+            sha256: target.sha256,
+            size: target.size,
+            says: "the lock says",
+            limits: self.limits,
+            progress,
+        };
+        download.complete(partial, |from, most| Ok(self.client.get(url, from, most)?))
     }
 
     /// Reads a whole file of unknown size and digest.
@@ -261,7 +233,7 @@ impl Net {
     fn insist(&self, ask: impl Fn() -> Result<Vec<u8>, Trouble>) -> Result<Vec<u8>, Trouble> {
         for failures in 1..self.limits.attempts {
             match ask() {
-                Err(Trouble::Broken(_)) => thread::sleep(self.limits.pause * (1 << failures.min(8)) / 2),
+                Err(Trouble::Broken(_)) => thread::sleep(self.limits.pause_after(failures)),
                 outcome => return outcome,
             }
         }
@@ -320,53 +292,6 @@ impl<'a> Target<'a> {
     fn name(&self) -> &'a str {
         self.paths.last().map_or("", String::as_str)
     }
-}
-
-impl Trouble {
-    fn text(&self) -> &str {
-        match self {
-            Self::Absent(text) | Self::Wrong(text) | Self::Broken(text) | Self::Refused(text) => text,
-        }
-    }
-}
-
-impl From<Refusal> for Trouble {
-    fn from(refusal: Refusal) -> Self {
-        let text = refusal.to_string();
-        match refusal {
-            Refusal::Absent(_) => Self::Absent(text),
-            Refusal::Broken(_) => Self::Broken(text),
-            Refusal::Status(_) => Self::Refused(text),
-        }
-    }
-}
-
-/// Pours a body into the file until it has `size` bytes. What the mirror sends beyond them is not read.
-fn pour(
-    body: &mut impl io::Read,
-    partial: &mut Partial<'_>,
-    size: u64,
-    progress: &Progress,
-) -> Result<Option<Trouble>> {
-    let mut buffer = vec![0; 1 << 16];
-    while partial.length() < size {
-        let most = usize::try_from(size - partial.length()).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let count = match body.read(&mut buffer[..most]) {
-            Ok(0) => {
-                let problem = format!("it ended after {} of {size} bytes", partial.length());
-                return Ok(Some(Trouble::Broken(problem)));
-            }
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                let problem = format!("it broke after {} of {size} bytes: {error}", partial.length());
-                return Ok(Some(Trouble::Broken(problem)));
-            }
-        };
-        partial.write(&buffer[..count])?;
-        progress.add(count as u64);
-    }
-    Ok(None)
 }
 
 /// The URL of a path below a mirror: what RFC 3986 does not let stand in a path is escaped.

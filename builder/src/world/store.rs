@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::{Environment, parallel};
 use crate::mend::{Exit, OrMend as _};
+use crate::model::release::Stamp;
 
 /// A folder of files named by their SHA-256. Several begat may use it at once.
 #[derive(Clone, Debug)]
@@ -111,6 +112,32 @@ impl Store {
         self.take_in(&file, &path, &sha256)?;
         let _ = path.keep(); // renamed away: there is nothing left to remove
         Ok(sha256)
+    }
+
+    /// Adds a copy of a file of any size, and returns its size and digest.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a store that cannot be written.
+    pub fn add_file(&self, path: &Path) -> Result<Stamp> {
+        let cannot_write = |error| self.outside(error, "write to", &self.root);
+        let opened = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata.is_file())));
+        let problem = format!("cannot read {}", path.display());
+        let (mut from, is_file) = opened.or_mend(Exit::Usage, &problem, "check the path and its permissions")?;
+        if !is_file {
+            return Err(Exit::Usage.because(problem, "name a file"));
+        }
+        let mut copy = NamedTempFile::new_in(self.root.join("partial")).map_err(cannot_write)?;
+        let sha256 = copy_hashed(&mut from, &mut copy).map_err(cannot_write)?;
+        let size = copy.as_file().metadata().map_err(cannot_write)?.len();
+        let (file, path) = copy.into_parts();
+        self.take_in(&file, &path, &sha256)?;
+        let _ = path.keep(); // renamed away: there is nothing left to remove
+        Ok(Stamp { sha256, size })
+    }
+
+    /// Returns the size in bytes of the file with this digest, unchecked; none where there is none.
+    pub fn size(&self, sha256: &Sha256) -> Option<u64> {
+        fs::metadata(self.path(sha256)).ok().map(|metadata| metadata.len())
     }
 
     /// Returns those of the `wanted` files (digest and size) that are not here or have other bytes.

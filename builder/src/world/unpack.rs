@@ -30,17 +30,7 @@ const MEMBERS: usize = 1 << 20;
 /// A damaged archive; a member that is a device, leaves the folder or is there already: `Exit::Usage`, because its
 /// digest is right and what was locked cannot be used; a folder that cannot be written.
 pub fn unpack<R: Read>(archive: &mut Archive<R>, folder: &Path) -> Result<()> {
-    let root = rustix::fs::open(
-        folder,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
-    let root = root.or_mend(
-        Exit::Outside,
-        format!("cannot open {}", folder.display()),
-        "make it accessible",
-    )?;
-    let mut target = Target { root, last: None };
+    let mut target = Target::open(folder)?;
     for (count, entry) in archive.entries().context("the archive is damaged")?.enumerate() {
         if count == MEMBERS {
             return Err(hostile("it has more than a million members"));
@@ -54,13 +44,21 @@ pub fn unpack<R: Read>(archive: &mut Archive<R>, folder: &Path) -> Result<()> {
 }
 
 /// The folder that is unpacked into.
-struct Target {
+pub(super) struct Target {
     root: OwnedFd,
     /// The folder of the member before: the next one is probably there too.
     last: Option<(PathBuf, OwnedFd)>,
 }
 
 impl Target {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(folder, flags, Mode::empty());
+        let problem = format!("cannot open {}", folder.display());
+        let root = root.or_mend(Exit::Outside, problem, "make it accessible")?;
+        Ok(Self { root, last: None })
+    }
+
     fn unpack<R: Read>(&mut self, entry: &mut Entry<'_, R>, name: &Path) -> Result<()> {
         let path = below(name)?;
         let Some((parent, name)) = path.parent().zip(path.file_name()) else {
@@ -98,8 +96,8 @@ impl Target {
     }
 
     /// Opens a folder below the root; makes it, and those above it, where there is none.
-    fn folder(&self, path: &Path) -> Result<OwnedFd> {
-        match self.open(path) {
+    pub(super) fn folder(&self, path: &Path) -> Result<OwnedFd> {
+        match self.find(path) {
             Err(Errno::NOENT) => {}
             opened => return opened.map_err(refused),
         }
@@ -111,14 +109,14 @@ impl Target {
             Ok(()) | Err(Errno::EXIST) => {} // somebody else unpacks into the same folder
             Err(error) => return Err(refused(error)),
         }
-        let folder = self.open(path).map_err(refused)?;
+        let folder = self.find(path).map_err(refused)?;
         // The umask is no input. An O_PATH descriptor cannot be changed itself, so it is opened again.
         let readable = rustix::fs::openat(&folder, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         rustix::fs::fchmod(readable.map_err(refused)?, Mode::from_raw_mode(0o755)).map_err(refused)?;
         Ok(folder)
     }
 
-    fn open(&self, path: &Path) -> Result<OwnedFd, Errno> {
+    fn find(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let path = if path == "" { Path::new(".") } else { path };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         loop {

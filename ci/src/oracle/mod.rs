@@ -2,6 +2,7 @@
 
 pub(crate) mod image;
 pub(crate) mod python;
+pub(crate) mod registry;
 pub(crate) mod sbom;
 pub(crate) mod signatures;
 pub(crate) mod snp;
@@ -11,11 +12,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::host;
+
 /// What to compare, and with which files.
 #[derive(clap::Subcommand)]
 pub(crate) enum Oracle {
     Snp(snp::Snp),
     Image(Release),
+    Registry(Release),
     Sbom(Release),
     Signatures(Release),
 }
@@ -34,6 +38,9 @@ impl Oracle {
             Self::Image(Release { release }) => image::check(&fs::canonicalize(release)?),
             Self::Sbom(Release { release }) => sbom::check(&fs::canonicalize(release)?),
             Self::Signatures(Release { release }) => signatures::run(&fs::canonicalize(release)?),
+            Self::Registry(Release { release }) => {
+                registry::check(&host::begat(&host::shell()?)?, &fs::canonicalize(release)?)
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use measure::Sha256;
 use serde::Serialize;
 use serde_json::Value;
@@ -24,7 +24,7 @@ use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
 use crate::stage::origins::{self, Origins};
 use crate::stage::parse::LOCK;
-use crate::stage::{contents, disk};
+use crate::stage::{contents, disk, payload};
 use crate::world::store::Store;
 
 /// The file that lists every path.
@@ -149,10 +149,13 @@ impl Account {
                 path: content.node.path.clone(),
             }));
         let packages = store
-            .map(|store| origins::packages(lock, store, origins::is_in_the_guest))
+            .map(|store| {
+                let packages = origins::packages(lock, store, origins::is_in_the_guest)?;
+                Ok::<_, Error>((packages, payload::all(lock, store)?))
+            })
             .transpose();
-        let packages = match packages {
-            Ok(Some(packages)) => packages,
+        let (packages, payloads) = match packages {
+            Ok(Some(both)) => both,
             Ok(None) => return Ok(()),
             Err(error) => {
                 let what = "where each file comes from, against the packages";
@@ -162,7 +165,8 @@ impl Account {
         };
         let recipe = Recipe::parse(&text(folder, "recipe.toml")?)?;
         for (tree, image) in [(Tree::Root, file::ROOT), (Tree::Initrd, file::INITRD)] {
-            let origins = Origins::of(tree, &recipe, lock, &packages)?;
+            let mut origins = Origins::of(tree, &recipe, lock, &packages)?;
+            origins.bring(image, &payloads);
             let of_tree: Vec<&Content> = listed.iter().filter(|content| content.node.image.0 == image).collect();
             let explained = origins.explain(of_tree.iter().map(|content| content.node.clone()).collect());
             let differing = of_tree

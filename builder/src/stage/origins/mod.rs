@@ -17,6 +17,7 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
+use crate::stage::payload::Payloads;
 use crate::world::parallel;
 use crate::world::store::Store;
 
@@ -69,6 +70,7 @@ pub struct Origins<'a> {
     /// What dpkg makes for each package.
     lists: BTreeSet<String>,
     recipe: BTreeMap<&'a str, (&'a str, Sha256)>,
+    payloads: BTreeMap<&'a str, (&'a str, &'a Node)>,
     allowed: Vec<Pattern>,
 }
 
@@ -88,6 +90,7 @@ impl<'a> Origins<'a> {
             control: BTreeMap::new(),
             lists: BTreeSet::new(),
             recipe: BTreeMap::new(),
+            payloads: BTreeMap::new(),
             allowed: allowed.iter().map(|text| pattern(text)).collect::<Result<_>>()?,
         };
         for package in lock.packages(tree).chain(lock.packages(Tree::Kernel)) {
@@ -100,6 +103,15 @@ impl<'a> Origins<'a> {
             .filter_map(|source| Some((source.path.strip_prefix(folder)?, (source.path.as_str(), source.sha256))))
             .collect();
         Ok(origins)
+    }
+
+    /// Takes in what payloads bring into `image`.
+    pub fn bring(&mut self, image: &str, payloads: &'a Payloads) {
+        for (name, nodes) in payloads {
+            let nodes = nodes.iter().filter(|node| node.image.0 == image);
+            self.payloads
+                .extend(nodes.map(|node| (node.path.as_str(), (name.as_str(), node))));
+        }
     }
 
     fn add(&mut self, package: &'a Package, members: &'a Members) {
@@ -157,6 +169,7 @@ impl<'a> Origins<'a> {
         let known = self
             .package(node)
             .or_else(|| self.own(node))
+            .or_else(|| self.payload(node))
             .or_else(|| self.generated(node, paths));
         known.unwrap_or_else(
             || match self.allowed.iter().any(|pattern| classes::matches(pattern, &node.path)) {
@@ -194,6 +207,16 @@ impl<'a> Origins<'a> {
         let same = matches!(&node.kind, Kind::File { sha256, .. } if sha256 == wanted);
         (same && is_unprivileged(node)).then(|| Origin::Recipe {
             path: (*path).to_owned(),
+        })
+    }
+
+    /// A payload that has the same thing here, with the same mode.
+    fn payload(&self, node: &Node) -> Option<Origin> {
+        let (name, wanted) = self.payloads.get(node.path.as_str())?;
+        let owned = |node: &Node| (node.mode, node.uid, node.gid);
+        let same = wanted.kind.is_same(&node.kind) && owned(wanted) == owned(node) && node.xattrs.is_empty();
+        same.then(|| Origin::Payload {
+            name: (*name).to_owned(),
         })
     }
 

@@ -290,3 +290,23 @@ fn scripts_copy_examples_and_divert_programs() {
         assert_eq!(name(&world.origin(std::slice::from_ref(&node))), expected, "{node:?}");
     }
 }
+
+#[test]
+fn a_payload_explains_what_it_brings_and_nothing_else() {
+    let world = World::new();
+    let brought = vec![file("/usr/bin/agent", "agent", 0o755), link("/usr/bin/a", "agent")];
+    let payloads = vec![("agent".to_owned(), brought.clone())];
+    let mut origins = Origins::of(Tree::Root, &world.recipe, &world.lock, &world.packages).unwrap();
+    origins.bring("rootfs.erofs", &payloads);
+    for (node, wanted) in [
+        (brought[0].clone(), "agent"),
+        (brought[1].clone(), "agent"),
+        (file("/usr/bin/agent", "evil", 0o755), "unexplained"),
+        (file("/usr/bin/agent", "agent", 0o4755), "unexplained"),
+        (file("/usr/bin/other", "agent", 0o755), "unexplained"),
+        (link("/usr/bin/a", "evil"), "unexplained"),
+    ] {
+        let explained = origins.explain(vec![node.clone()]);
+        assert_eq!(name(&explained[0].origin), wanted, "{node:?}");
+    }
+}
