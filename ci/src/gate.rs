@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::site::Site;
-use crate::{boot, flip, fuzz, host, near, offline, oracle, reproduce};
+use crate::{boot, flip, fuzz, host, near, offline, oracle, reproduce, truth};
 
 /// What became of the checks so far.
 #[derive(Default)]
@@ -72,6 +72,7 @@ impl Gate {
         self.step("boot", || boot::check(&site.begat, &release, &evidence));
         self.step("flip", || flip::check(&site.begat, &release, Some(&evidence)));
         self.step("near", || near::check(&site.begat, &release));
+        self.step("truth", || truth::check(&site.begat, &release));
         self.step("oracle snp", || oracle::snp::compare_release(&release));
         self.step("oracle image", || oracle::image::check(&release));
         self.step("oracle sbom", || oracle::sbom::check(&release));

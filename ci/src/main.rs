@@ -13,6 +13,7 @@ mod offline;
 mod oracle;
 mod reproduce;
 mod site;
+mod truth;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Command {
     Boot(boot::Args),
     Flip(flip::Args),
     Fuzz(fuzz::Args),
+    Truth(truth::Args),
     /// Measures time and memory, side by side with other tools.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -60,6 +62,7 @@ impl Ci {
             Some(Command::Boot(boot)) => boot.run(),
             Some(Command::Flip(flip)) => flip.run(),
             Some(Command::Fuzz(fuzz)) => fuzz.run(),
+            Some(Command::Truth(truth)) => truth.run(),
             Some(Command::Bench(bench)) => bench.run(),
             Some(Command::Oracle(oracle)) => oracle.run(),
         }

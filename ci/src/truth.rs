@@ -1,0 +1,223 @@
+//! `cargo ci truth`: whoever puts something into an image, changes it, or leaves it out of a document is found out by
+//! `begat sbom check`.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use xshell::{Shell, cmd};
+
+use crate::host;
+
+/// Something that is done to a release, and what the check says of it.
+struct Attack {
+    name: &'static str,
+    does: fn(&Ground) -> Result<()>,
+    says: &'static str,
+}
+
+const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "a planted file",
+        does: |ground| ground.remake(|root| Ok(fs::write(root.join("usr/lib/.hidden"), "evil")?)),
+        says: "path-not-listed: files.jsonl does not list /usr/lib/.hidden of rootfs.erofs",
+    },
+    Attack {
+        name: "a changed file",
+        does: |ground| ground.remake(|root| Ok(fs::write(root.join("usr/lib/os-release"), "ID=evil")?)),
+        says: "path-differs: /usr/lib/os-release of rootfs.erofs is not what files.jsonl says: other content",
+    },
+    Attack {
+        name: "a removed file",
+        does: |ground| ground.remake(|root| Ok(fs::remove_file(root.join("usr/bin/bash"))?)),
+        says: "path-missing: files.jsonl lists /usr/bin/bash of rootfs.erofs, which is not there",
+    },
+    Attack {
+        name: "a file left out of the listing",
+        does: |ground| ground.edit("files.jsonl", |text| without_line(text, "\"/usr/bin/bash\"")),
+        says: "path-not-listed: files.jsonl does not list /usr/bin/bash of rootfs.erofs",
+    },
+    Attack {
+        name: "a file said to come from elsewhere",
+        does: |ground| {
+            ground.edit("files.jsonl", |text| {
+                text.replacen("\"class\":\"ldconfig\"", "\"class\":\"magic\"", 1)
+            })
+        },
+        says: "path-differs: /etc/ld.so.cache of",
+    },
+    Attack {
+        name: "a file left out of the bill",
+        does: |ground| {
+            ground.edit_json("sbom.spdx3.json", |bill| {
+                unlist(bill, "/usr/lib/systemd/system/begat-ready.service")
+            })
+        },
+        says: "path-not-listed: sbom.spdx3.json does not list /usr/lib/systemd/system/begat-ready.service of rootfs.erofs",
+    },
+    Attack {
+        name: "a package left out of the bill",
+        does: |ground| {
+            ground.edit_json("sbom.cdx.json", |bill| {
+                let components = bill["components"].as_array_mut().context("there are no components")?;
+                components.retain(|component| component["name"] != "bash");
+                Ok(())
+            })
+        },
+        says: "package-not-listed: sbom.cdx.json does not list the package bash",
+    },
+    Attack {
+        name: "bytes between the partitions",
+        does: |ground| {
+            let disk = ground.own("disk.raw")?;
+            Ok(fs::File::options()
+                .write(true)
+                .open(disk)?
+                .write_all_at(b"evil", 0x5000)?) // behind the table
+        },
+        says: "disk-not-zero: at offset 0x5000 of disk.raw there is \"evil",
+    },
+];
+
+/// A release that is tampered with.
+struct Ground<'a> {
+    shell: &'a Shell,
+    folder: PathBuf,
+    /// The tool tree of the build.
+    tree: &'a Path,
+}
+
+/// Tampers with copies of a release and has `begat sbom check` find it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The folder of the release
+    release: PathBuf,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<()> {
+        check(&host::begat(&host::shell()?)?, &fs::canonicalize(self.release)?)
+    }
+}
+
+/// Does everything to copies of a release; the whole one has no findings.
+pub(crate) fn check(begat: &Path, release: &Path) -> Result<()> {
+    let shell = host::shell()?;
+    let tree = tree(begat, &shell)?;
+    cmd!(shell, "{begat} sbom check {release}").run()?;
+    for attack in ATTACKS {
+        let parent = release.parent().context("a release is in a folder")?;
+        let place = tempfile::tempdir_in(parent)?; // beside it, for hard links
+        let ground = Ground {
+            shell: &shell,
+            folder: place.path().join("release"),
+            tree: &tree,
+        };
+        let folder = &ground.folder;
+        cmd!(shell, "cp --recursive --link {release} {folder}").quiet().run()?;
+        (attack.does)(&ground).with_context(|| format!("cannot make {}", attack.name))?;
+        let checked = cmd!(shell, "{begat} sbom check {folder}")
+            .quiet()
+            .ignore_status()
+            .output()?;
+        let text = String::from_utf8_lossy(&checked.stdout);
+        let found = text.lines().find(|line| line.starts_with(attack.says));
+        let found = found.filter(|_| checked.status.code() == Some(1));
+        let found =
+            found.with_context(|| format!("{}: the check ends with {}:\n{text}", attack.name, checked.status))?;
+        println!("{:<34}  {found}", attack.name);
+    }
+    Ok(())
+}
+
+/// The tool tree in the store of this user.
+fn tree(begat: &Path, shell: &Shell) -> Result<PathBuf> {
+    let home = shell
+        .var("XDG_CACHE_HOME")
+        .or_else(|_| Ok::<_, xshell::Error>(shell.var("HOME")? + "/.cache"))?;
+    let trees = Path::new(&home).join("begat/trees");
+    let mut found = fs::read_dir(&trees).with_context(|| format!("{} has made no tool tree", begat.display()))?;
+    let tree = found.find_map(|entry| {
+        entry
+            .ok()
+            .map(|entry| entry.path())
+            .filter(|path| path.join("usr/bin/mkfs.erofs").exists())
+    });
+    tree.context("no tool tree has mkfs.erofs")
+}
+
+impl Ground<'_> {
+    /// A file of the copy that is no longer that of the release.
+    fn own(&self, name: &str) -> Result<PathBuf> {
+        let (path, copy) = (self.folder.join(name), self.folder.join(".copy"));
+        fs::copy(&path, &copy)?;
+        fs::rename(&copy, &path)?;
+        Ok(path)
+    }
+
+    fn edit(&self, name: &str, change: impl Fn(&str) -> String) -> Result<()> {
+        let path = self.own(name)?;
+        let text = fs::read_to_string(&path)?;
+        let changed = change(&text);
+        ensure!(changed != text, "{name} has nothing to change");
+        Ok(fs::write(path, changed)?)
+    }
+
+    fn edit_json(&self, name: &str, change: impl Fn(&mut Value) -> Result<()>) -> Result<()> {
+        let path = self.own(name)?;
+        let mut value = serde_json::from_slice(&fs::read(&path)?)?;
+        change(&mut value)?;
+        Ok(fs::write(path, value.to_string())?)
+    }
+
+    /// Makes the root image anew, from its files with a change.
+    fn remake(&self, change: impl Fn(&Path) -> Result<()>) -> Result<()> {
+        let image = self.folder.join("rootfs.erofs");
+        let root = self.folder.with_file_name("root");
+        let extract = format!("--extract={}", root.display());
+        self.run("fsck.erofs", &[&extract, "--preserve", &image.to_string_lossy()])?;
+        change(&root)?;
+        fs::remove_file(&image)?;
+        self.run(
+            "mkfs.erofs",
+            &["--quiet", &image.to_string_lossy(), &root.to_string_lossy()],
+        )
+    }
+
+    /// Runs a program of the tool tree with the libraries of that.
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        let (shell, tree) = (self.shell, self.tree);
+        let loader = tree.join("usr/lib64/ld-linux-x86-64.so.2");
+        let (libraries, program) = (
+            tree.join("usr/lib/x86_64-linux-gnu"),
+            tree.join("usr/bin").join(program),
+        );
+        let run = cmd!(shell, "{loader} --library-path {libraries} {program} {arguments...}");
+        Ok(run.quiet().ignore_stdout().ignore_stderr().run()?)
+    }
+}
+
+fn without_line(text: &str, word: &str) -> String {
+    let kept = text
+        .split_inclusive('\n')
+        .filter(|line| !(line.contains(word) && line.contains("rootfs")));
+    kept.collect()
+}
+
+/// Takes a file out of what the image is said to contain.
+fn unlist(bill: &mut Value, path: &str) -> Result<()> {
+    let graph = bill["@graph"].as_array_mut().context("there is no graph")?;
+    let file = graph
+        .iter()
+        .position(|element| element["name"] == path)
+        .context("the file is not there")?;
+    let id = graph.remove(file)["spdxId"].clone();
+    for relation in graph {
+        if let Some(to) = relation["to"].as_array_mut() {
+            to.retain(|other| *other != id);
+        }
+    }
+    Ok(())
+}
