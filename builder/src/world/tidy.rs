@@ -29,10 +29,15 @@ const LEAKS: [&str; 10] = [
     "var/log",                      // wall-clock times
 ];
 
-/// Files whose names begin like this are keys that a package made at random when it was installed.
-const RANDOM_KEYS: &str = "etc/ssh/ssh_host_";
+/// Files whose names begin like this are keys that a package made at random when it was installed, and certificates of
+/// them: everybody would have them.
+const RANDOM_KEYS: [&str; 3] = [
+    "etc/ssh/ssh_host_",
+    "etc/ssl/certs/ssl-cert-snakeoil.",
+    "etc/ssl/private/ssl-cert-snakeoil.",
+];
 
-/// Removes what leaks from the build into `tree`, empties its machine id and brings no time after `epoch`.
+/// Removes what leaks from the build into `tree`, and keys made at random with the links to them, empties its machine id and brings no time after `epoch`.
 ///
 /// # Errors
 /// A file that cannot be changed.
@@ -41,9 +46,7 @@ pub fn normalise(tree: &Path, epoch: Timestamp) -> Result<()> {
         remove(&tree.join(leak))?;
     }
     let mut paths = walk(tree)?;
-    for key in paths.extract_if(.., |path| {
-        path.as_os_str().as_bytes().starts_with(RANDOM_KEYS.as_bytes())
-    }) {
+    for key in paths.extract_if(.., |path| is_random_key(tree, path)) {
         remove(&tree.join(key))?;
     }
     let machine_id = tree.join("etc/machine-id");
@@ -56,6 +59,17 @@ pub fn normalise(tree: &Path, epoch: Timestamp) -> Result<()> {
         .rev()
         .chain([&PathBuf::new()])
         .try_for_each(|path| clamp(&tree.join(path), epoch))
+}
+
+/// Whether the path below `tree` is a random key, or a link to one beside it: certificates are found by such links.
+fn is_random_key(tree: &Path, path: &Path) -> bool {
+    let begins = |path: &Path| {
+        RANDOM_KEYS
+            .iter()
+            .any(|key| path.as_os_str().as_bytes().starts_with(key.as_bytes()))
+    };
+    let leads = || fs::read_link(tree.join(path)).is_ok_and(|target| begins(&path.with_file_name(target)));
+    begins(path) || leads()
 }
 
 /// Times before the epoch came with the packages; later ones are of the build.
@@ -191,4 +205,44 @@ pub fn walk(tree: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// As openssh-server and ssl-cert leave them; `0a.0` is the link by which a certificate is found.
+    #[test]
+    fn keys_made_at_random_go_with_the_links_to_them_and_others_stay() {
+        let tree = tempfile::tempdir().unwrap();
+        let files = [
+            "etc/ssh/ssh_host_rsa_key",
+            "etc/ssh/ssh_host_rsa_key.pub",
+            "etc/ssh/sshd_config",
+            "etc/ssl/certs/ISRG_Root_X1.pem",
+            "etc/ssl/certs/ssl-cert-snakeoil.pem",
+            "etc/ssl/private/own.key",
+            "etc/ssl/private/ssl-cert-snakeoil.key",
+        ];
+        for file in files {
+            let file = tree.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        symlink("ssl-cert-snakeoil.pem", tree.path().join("etc/ssl/certs/0a.0")).unwrap();
+        symlink("ISRG_Root_X1.pem", tree.path().join("etc/ssl/certs/0b.0")).unwrap();
+        normalise(tree.path(), Timestamp::UNIX_EPOCH).unwrap();
+        let left = walk(tree.path()).unwrap();
+        let left = left.iter().filter(|path| !tree.path().join(path).is_dir());
+        let left: Vec<&str> = left.map(|path| path.to_str().unwrap()).collect();
+        let expected = [
+            "etc/ssh/sshd_config",
+            "etc/ssl/certs/0b.0",
+            "etc/ssl/certs/ISRG_Root_X1.pem",
+            "etc/ssl/private/own.key",
+        ];
+        assert_eq!(left, expected);
+    }
 }
