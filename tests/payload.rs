@@ -31,7 +31,7 @@ use tempfile::TempDir;
 const MINIMAL: &str = include_str!("../recipes/minimal/recipe.toml");
 
 const LIMITS: Limits = Limits {
-    stall: Duration::from_millis(1000),
+    stall: Duration::from_secs(20),
     attempts: 2,
     pause: Duration::from_millis(1),
     connections: 2,

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const LIMITS: Limits = Limits {
-    stall: Duration::from_millis(1000),
+    stall: Duration::from_secs(20),
     attempts: 3,
     pause: Duration::from_millis(1),
     connections: 2,
