@@ -2,13 +2,17 @@
 
 pub mod artifacts;
 pub mod contents;
+pub mod init_data;
 pub mod lock;
 pub mod measurements;
+pub mod profile;
 pub mod recipe;
 pub mod release;
 
+pub use init_data::InitData;
 pub use lock::Lock;
 pub use measurements::Measurements;
+pub use profile::Profile;
 pub use recipe::Recipe;
 pub use release::Manifest;
 

@@ -34,6 +34,9 @@ pub struct Recipe {
     pub suites: BTreeMap<String, Suite>,
     pub root: Guest,
     pub initrd: Initrd,
+    /// A file beside the recipe that says what no image can know of the machines: [`super::Profile`].
+    #[serde(default)]
+    pub platform: Option<String>,
     #[serde(default)]
     pub launch: Vec<Launch>,
 }
