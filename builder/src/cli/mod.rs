@@ -4,6 +4,7 @@ mod boot;
 mod build;
 mod doctor;
 mod explain;
+mod export;
 mod inside;
 mod inspect;
 mod lock;
@@ -29,6 +30,7 @@ enum Command {
     Verify(verify::Args),
     Inspect(inspect::Args),
     Explain(explain::Args),
+    Export(export::Args),
     Boot(boot::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
@@ -44,6 +46,7 @@ impl Cli {
             Command::Verify(verify) => verify.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Export(export) => export.run(),
             Command::Boot(boot) => boot.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Inside(inside) => inside.run(),

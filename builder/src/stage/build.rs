@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::document::reference_values;
+use crate::document::launches::Predicted;
 use crate::document::sbom::{self, Artifact, Distribution, Role};
 use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, file};
@@ -14,6 +14,7 @@ use crate::model::lock::Tree;
 use crate::model::release::Origin;
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::assemble::{self, Inputs};
+use crate::stage::export::{self, PROFILE};
 use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
 use crate::stage::parse::{LOCK, Project};
@@ -88,16 +89,27 @@ impl Build<'_> {
         stamps: &Stamps,
         measurements: &Measurements,
     ) -> Result<()> {
-        let documents = [
-            ("measurements.json", measurements.text()),
-            ("recipe.toml", self.project.text.clone()),
-            (LOCK, self.lock.text()),
-            ("reference-values.json", reference_values::text(measurements)),
-            ("sbom.spdx.json", self.sbom(artifacts, stamps)?),
+        let mut documents = vec![
+            ("measurements.json", measurements.text().into_bytes()),
+            ("recipe.toml", self.project.text.clone().into_bytes()),
+            (LOCK, self.lock.text().into_bytes()),
+            ("sbom.spdx.json", self.sbom(artifacts, stamps)?.into_bytes()),
         ];
+        documents.extend(self.for_verifiers(measurements)?);
         documents.iter().try_for_each(|(name, text)| {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
         })
+    }
+
+    /// What verifiers are told, on the machines that the recipe names.
+    fn for_verifiers(&self, measurements: &Measurements) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let recipe = &self.project.recipe;
+        let platform = self.project.platform.as_ref();
+        let profile = platform.map(|(profile, _)| profile);
+        let release = Predicted::new(&recipe.name, self.lock.digest(), measurements, profile);
+        let mut documents = export::documents(&release, recipe.epoch)?;
+        documents.extend(platform.map(|(_, text)| (PROFILE, text.clone().into_bytes())));
+        Ok(documents)
     }
 
     fn sbom(&self, artifacts: &Artifacts, stamps: &Stamps) -> Result<String> {

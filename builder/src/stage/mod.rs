@@ -6,6 +6,7 @@ pub mod boot;
 pub mod build;
 pub mod doctor;
 pub mod explain;
+pub mod export;
 pub mod fetch;
 pub mod guest;
 pub mod host;
