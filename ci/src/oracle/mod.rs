@@ -4,6 +4,7 @@ pub(crate) mod image;
 pub(crate) mod python;
 pub(crate) mod sbom;
 pub(crate) mod snp;
+pub(crate) mod trustee;
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub(crate) enum Oracle {
     Snp(snp::Snp),
     Image(Release),
     Sbom(Release),
+    Trustee(trustee::Trustee),
 }
 
 /// Compares a release with what tools of others make of it.
@@ -29,6 +31,7 @@ impl Oracle {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::Snp(snp) => snp.run(),
+            Self::Trustee(trustee) => trustee.run(),
             Self::Image(Release { release }) => image::check(&fs::canonicalize(release)?),
             Self::Sbom(Release { release }) => {
                 let schema = sbom::schema().context("../shared/vectors/spdx has no schema of SPDX 2.3")?;
