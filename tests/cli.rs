@@ -8,12 +8,14 @@ mod fixture;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use builder::model::Manifest;
 use builder::stage::release::Existing;
 
 #[test]
 fn transcripts() {
     let folder = tempfile::tempdir().unwrap();
     releases(folder.path());
+    records(folder.path());
     recipes(folder.path());
     std::env::set_current_dir(folder.path()).unwrap(); // transcripts name what they are about by relative paths
     let transcripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cli/*.trycmd");
@@ -25,7 +27,7 @@ fn transcripts() {
 
 /// The releases that transcripts are about: a good one, and what somebody did to others.
 fn releases(folder: &Path) {
-    for name in ["good", "flipped", "crowded", "unread"] {
+    for name in ["good", "flipped", "crowded", "unread", "swapped"] {
         fixture::publish(&folder.join(name), Existing::Refuse);
     }
     fs::write(folder.join("flipped/vmlinuz"), "kermit".repeat(300)).unwrap();
@@ -37,6 +39,30 @@ fn releases(folder: &Path) {
         let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/keys");
         fs::copy(keys.join(key), folder.join(key)).unwrap();
     }
+}
+
+/// What exports of the release `good` are asked for with: its generation record and others, and platform profiles.
+fn records(folder: &Path) {
+    let good = Manifest::parse(&fs::read_to_string(folder.join("good/manifest.json")).unwrap()).unwrap();
+    let record = |name: &str, manifest: &str, not_after: &str| {
+        let validity = format!(r#""validity": {{"not-before": "2026-01-01T00:00:00Z", "not-after": "{not_after}"}}"#);
+        let text = format!(r#"{{"generation": 3, "manifest": "{manifest}", {validity}}}"#);
+        fs::write(folder.join(name), text).unwrap();
+    };
+    let digest = good.digest().to_string();
+    record("record.json", &digest, "2200-01-01T00:00:00Z");
+    record("expired.json", &digest, "2026-02-01T00:00:00Z");
+    record("never.json", &digest, "2025-01-01T00:00:00Z");
+    record("endless.json", &digest, "9000-01-01T00:00:00Z");
+    record("stray.json", &"0".repeat(64), "2200-01-01T00:00:00Z");
+    let profile = "[snp]\ntcb = [{ bootloader = 4, tee = 0, snp = 24, microcode = 219 }]\nsmt = true\ntsme = false\n";
+    fs::write(folder.join("platform.toml"), profile).unwrap();
+    fs::write(folder.join("wrong.toml"), profile.replace("219", "\"219\"")).unwrap();
+    fs::write(
+        folder.join("swapped/measurements.json"),
+        fs::read(folder.join("good/measurements.json")).unwrap().repeat(2),
+    )
+    .unwrap();
 }
 
 /// The recipes that transcripts are about: a good one, and what somebody mistyped in others.

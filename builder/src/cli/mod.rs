@@ -4,6 +4,7 @@ mod boot;
 mod build;
 mod doctor;
 mod explain;
+mod export;
 mod inside;
 mod inspect;
 mod lock;
@@ -37,6 +38,7 @@ enum Command {
     #[command(subcommand)]
     Sbom(sbom::Sbom),
     Explain(explain::Args),
+    Export(export::Args),
     Boot(boot::Args),
     Push(push::Args),
     Pull(pull::Args),
@@ -56,6 +58,7 @@ impl Cli {
             Command::Inspect(inspect) => inspect.run(),
             Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Export(export) => export.run(),
             Command::Boot(boot) => boot.run(),
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),

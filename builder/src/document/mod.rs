@@ -3,9 +3,14 @@
 pub mod artifact;
 pub mod buildinfo;
 pub mod claims;
+pub mod corim;
 pub mod dsse;
 pub mod files;
+pub mod launches;
+pub mod policy;
 pub mod provenance;
 pub mod reference_values;
+pub mod rvps;
 pub mod sbom;
 pub mod statement;
+pub mod trustee;

@@ -8,6 +8,7 @@ use anyhow::Result;
 use measure::Sha256;
 use measure::event_log::{Digests, EventLog, HostChoice, Part, Register};
 use measure::snp::PreVmsa;
+use measure::tdx::PageOrder;
 use serde::{Deserialize, Serialize};
 
 use crate::mend::{Exit, OrMend as _};
@@ -162,6 +163,14 @@ impl Measurements {
     /// Returns the text of the file.
     pub fn text(&self) -> String {
         super::json(self)
+    }
+}
+
+/// Returns the case in which MRTD is that of a VMM with this page order.
+pub const fn case_of_pages(order: PageOrder) -> &'static str {
+    match order {
+        PageOrder::Single => "pages added and measured in one pass",
+        PageOrder::Two => "pages added in one pass, measured in another",
     }
 }
 

@@ -2,17 +2,21 @@
 
 pub mod artifacts;
 pub mod contents;
+pub mod init_data;
 pub mod key;
 pub mod lock;
 pub mod measurements;
 pub mod oci;
 pub mod payload;
+pub mod profile;
 pub mod recipe;
 pub mod record;
 pub mod release;
 
+pub use init_data::InitData;
 pub use lock::Lock;
 pub use measurements::Measurements;
+pub use profile::Profile;
 pub use recipe::Recipe;
 pub use record::Record;
 pub use release::Manifest;

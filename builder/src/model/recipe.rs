@@ -38,6 +38,9 @@ pub struct Recipe {
     /// Files that no package archive has.
     #[serde(default)]
     pub payload: Vec<Declared>,
+    /// A file beside the recipe that says what no image can know of the machines: [`super::Profile`].
+    #[serde(default)]
+    pub platform: Option<String>,
     #[serde(default)]
     pub launch: Vec<Launch>,
 }

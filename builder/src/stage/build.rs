@@ -8,8 +8,8 @@ use anyhow::{Context as _, Error, Result};
 use jiff::Timestamp;
 
 use crate::document::buildinfo;
+use crate::document::launches::Predicted;
 use crate::document::provenance::Times;
-use crate::document::reference_values;
 use crate::model::artifacts::Artifacts;
 use crate::model::key::SigningKey;
 use crate::model::lock::Tree;
@@ -18,6 +18,7 @@ use crate::model::release::Origin;
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::assemble::{self, Inputs};
 use crate::stage::describe::{self, Described};
+use crate::stage::export::{self, PROFILE};
 use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
 use crate::stage::origins::Packages;
@@ -150,11 +151,23 @@ impl Build<'_> {
             ("measurements.json", measurements.text()),
             ("recipe.toml", self.project.text.clone()),
             (LOCK, self.lock.text()),
-            ("reference-values.json", reference_values::text(measurements)),
         ];
-        let documents: Vec<_> = fixed.into_iter().chain(described.documents()?).collect();
+        let documents = fixed.into_iter().chain(described.documents()?);
+        let documents = documents.map(|(name, text)| (name, text.into_bytes()));
+        let documents: Vec<_> = documents.chain(self.for_verifiers(measurements)?).collect();
         documents.iter().try_for_each(|(name, text)| {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
         })
+    }
+
+    /// What verifiers are told, on the machines that the recipe names.
+    fn for_verifiers(&self, measurements: &Measurements) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let recipe = &self.project.recipe;
+        let platform = self.project.platform.as_ref();
+        let profile = platform.map(|(profile, _)| profile);
+        let release = Predicted::new(&recipe.name, self.lock.digest(), measurements, profile);
+        let mut documents = export::documents(&release, recipe.epoch)?;
+        documents.extend(platform.map(|(_, text)| (PROFILE, text.clone().into_bytes())));
+        Ok(documents)
     }
 }

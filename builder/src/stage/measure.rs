@@ -21,7 +21,7 @@ use measure::tdx::{self, PageOrder};
 use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::{self, Artifacts, file};
 use crate::model::measurements::{
-    Boot, EXECUTABLES, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm,
+    Boot, EXECUTABLES, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm, case_of_pages,
 };
 use crate::model::recipe;
 use crate::stage::release::Stamps;
@@ -382,14 +382,10 @@ fn launch_digest(before: PreVmsa, vcpus: NonZeroU32) -> Value {
 /// # Errors
 /// Firmware that is none for TDX.
 pub fn mrtd(image: &Ovmf<'_>) -> Result<Vec<Value>> {
-    let orders = [
-        (PageOrder::Single, "pages added and measured in one pass"),
-        (PageOrder::Two, "pages added in one pass, measured in another"),
-    ];
-    let value = |(order, case): (PageOrder, &str)| {
+    let value = |order| {
         Ok(Value {
             quantity: Quantity::Mrtd,
-            case: Some(case.into()),
+            case: Some(case_of_pages(order).into()),
             digests: Digests {
                 sha256: None,
                 sha384: Some(tdx::mrtd(image, order)?),
@@ -400,5 +396,5 @@ pub fn mrtd(image: &Ovmf<'_>) -> Result<Vec<Value>> {
             log: EventLog::default(),
         })
     };
-    orders.into_iter().map(value).collect()
+    [PageOrder::Single, PageOrder::Two].into_iter().map(value).collect()
 }

@@ -10,6 +10,7 @@ pub mod describe;
 pub mod disk;
 pub mod doctor;
 pub mod explain;
+pub mod export;
 pub mod fetch;
 pub mod guest;
 pub mod host;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use measure::Sha256;
 
 use crate::mend::{Exit, OrMend as _};
+use crate::model::Profile;
 use crate::model::lock::Source;
 use crate::model::recipe::{self, Firmware, Kernel, Recipe};
 use crate::stage::rules;
@@ -27,6 +28,8 @@ pub struct Project {
     pub sources: Vec<Source>,
     /// The keyrings that suites name, by that name.
     pub keyrings: BTreeMap<String, Vec<u8>>,
+    /// The platform profile that the recipe names, and its text.
+    pub platform: Option<(Profile, String)>,
     /// The digest of everything above.
     pub digest: Sha256,
 }
@@ -67,6 +70,7 @@ impl Project {
         let sources = sources(folder)?;
         let digest = digest(&sources, &named);
         let keyrings = keyrings(folder, &recipe)?;
+        let platform = platform(folder, &recipe, &sources)?;
         Ok(Self {
             folder: folder.into(),
             text,
@@ -75,6 +79,7 @@ impl Project {
             kernel,
             sources,
             keyrings,
+            platform,
             digest,
         })
     }
@@ -107,6 +112,20 @@ fn keyrings(folder: &Path, recipe: &Recipe) -> Result<BTreeMap<String, Vec<u8>>>
         Ok((name.clone(), bytes))
     };
     names.map(read).collect()
+}
+
+/// The platform profile, which is one of the recipe's own files, so that the recipe's digest covers it.
+fn platform(folder: &Path, recipe: &Recipe, sources: &[Source]) -> Result<Option<(Profile, String)>> {
+    const MEND: &str = "put the platform profile beside recipe.toml";
+    let Some(name) = &recipe.platform else {
+        return Ok(None);
+    };
+    if !sources.iter().any(|source| source.path == *name) {
+        let problem = format!("recipe.toml names the platform profile {name:?}, and its folder has no such file");
+        return Err(Exit::Usage.because(problem, MEND));
+    }
+    let text = read(&folder.join(name), MEND)?;
+    Ok(Some((Profile::parse(name, &text)?, text)))
 }
 
 fn sources(folder: &Path) -> Result<Vec<Source>> {

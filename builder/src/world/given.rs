@@ -55,8 +55,8 @@ pub fn hash(path: &Path) -> Result<(u64, Digests)> {
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).or_mend(Exit::Outside, format!("cannot write {}", path.display()), MEND)
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    fs::write(path, bytes).or_mend(Exit::Outside, format!("cannot write {}", path.display()), MEND)
 }
 
 fn open(path: &Path) -> Result<File> {

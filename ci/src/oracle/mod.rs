@@ -6,6 +6,7 @@ pub(crate) mod registry;
 pub(crate) mod sbom;
 pub(crate) mod signatures;
 pub(crate) mod snp;
+pub(crate) mod trustee;
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub(crate) enum Oracle {
     Registry(Release),
     Sbom(Release),
     Signatures(Release),
+    Trustee(trustee::Trustee),
 }
 
 /// Compares a release with what tools of others make of it.
@@ -35,6 +37,7 @@ impl Oracle {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::Snp(snp) => snp.run(),
+            Self::Trustee(trustee) => trustee.run(),
             Self::Image(Release { release }) => image::check(&fs::canonicalize(release)?),
             Self::Sbom(Release { release }) => sbom::check(&fs::canonicalize(release)?),
             Self::Signatures(Release { release }) => signatures::run(&fs::canonicalize(release)?),

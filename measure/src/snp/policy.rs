@@ -27,6 +27,22 @@ impl GuestPolicy {
         self.0
     }
 
+    /// Returns `ABI_MAJOR` and `ABI_MINOR`, the oldest version of the interface of the SEV firmware that the guest takes.
+    pub const fn abi(self) -> (u8, u8) {
+        let [minor, major, ..] = self.0.to_le_bytes();
+        (major, minor)
+    }
+
+    /// Returns whether the guest may share a core: `SMT`.
+    pub const fn allows_smt(self) -> bool {
+        self.0 & SMT != 0
+    }
+
+    /// Returns whether the guest may run on one socket only: `SINGLE_SOCKET`.
+    pub const fn is_single_socket(self) -> bool {
+        self.0 & SINGLE_SOCKET != 0
+    }
+
     /// Returns whether the host may read and write the guest's memory.
     pub const fn allows_debug(self) -> bool {
         self.0 & DEBUG != 0
@@ -43,6 +59,7 @@ const SMT: u64 = 1 << 16;
 const ALWAYS: u64 = 1 << 17;
 const MIGRATE_MA: u64 = 1 << 18;
 const DEBUG: u64 = 1 << 19;
+const SINGLE_SOCKET: u64 = 1 << 20;
 
 impl fmt::Display for GuestPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,5 +121,15 @@ mod tests {
         let policy = GuestPolicy::new(0xb_0000);
         assert!(policy.allows_debug() && !policy.allows_migration());
         assert!(GuestPolicy::new(0x7_0000).allows_migration() && !GuestPolicy::DEFAULT.allows_debug());
+    }
+
+    #[test]
+    fn the_rest_of_a_policy_is_at_its_bits() {
+        let policy = GuestPolicy::new(0x12_0137);
+        assert_eq!(policy.abi(), (1, 0x37));
+        assert!(policy.is_single_socket() && !policy.allows_smt());
+        let default = GuestPolicy::DEFAULT;
+        assert_eq!(default.abi(), (0, 0));
+        assert!(default.allows_smt() && !default.is_single_socket());
     }
 }

@@ -48,6 +48,16 @@ pub fn log(
 /// A machine whose initrd is something else measures only the last two.
 pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
 
+/// Returns how far userspace may have come: through no phase, or through [`PHASES`] up to one of them, with or without
+/// those of the initrd.
+pub fn phases_so_far() -> impl Iterator<Item = &'static [&'static str]> {
+    let starts = [&PHASES[..], &PHASES[2..]]; // an initrd may be without systemd-pcrextend
+    let started = starts
+        .into_iter()
+        .flat_map(|phases| (1..=phases.len()).filter_map(|end| phases.get(..end)));
+    [&[][..]].into_iter().chain(started)
+}
+
 /// Returns the events with which userspace extends PCR 11 when it goes through `phases`, in this order.
 ///
 /// A log of the firmware does not have them: systemd keeps its own.

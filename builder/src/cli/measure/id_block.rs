@@ -129,7 +129,7 @@ fn read_key(path: &Path) -> Result<IdKey> {
 }
 
 fn write(path: &Path, value: &impl Display) -> Result<()> {
-    given::write(path, &format!("{value}\n"))
+    given::write(path, format!("{value}\n"))
 }
 
 #[cfg(test)]

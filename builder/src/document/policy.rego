@@ -1,0 +1,159 @@
+# Appraisal policy for Trustee's attestation service, in the place of its policy `default_cpu`.
+#
+# Trustee's own policy looks up each register in a list of its own, so that a guest with the firmware of one release and
+# the kernel of another passes. Here a launch counts as a whole. What is wanted stands at the end of this file and
+# nowhere else: the reference value provider registers whatever it is sent, value by value, and without asking who sent
+# it, while a policy is set as a whole by the administrator.
+#
+# SEV-SNP and TDX only: whatever else attests gets no claim affirmed. A TPM alone does not make a machine confidential.
+package policy
+
+import rego.v1
+
+trust_claims := {
+	"executables": executables,
+	"hardware": hardware,
+	"configuration": configuration,
+	"file-system": 0,
+	"instance-identity": 0,
+	"runtime-opaque": 0,
+	"storage-opaque": 0,
+	"sourced-data": 0,
+}
+
+# 33: what runs is not recognized. 3: only what is approved has been started.
+default executables := 33
+
+executables := 3 if count(recognized) > 0
+
+# 97: the hardware or firmware is not recognized. 2: it is genuine and supported.
+default hardware := 97
+
+hardware := 2 if {
+	count(recognized) > 0
+	platform_is_current
+}
+
+# 36: what matters of the configuration is not known. 96: it makes the guest unsafe, or is somebody else's.
+# 2: it is approved. 3: nobody has said what to approve, and it is safe.
+default configuration := 36
+
+configuration := 96 if {
+	unsafe
+} else := 2 if {
+	safe
+	as_wanted
+} else := 3 if {
+	input.snp
+	safe
+	not wanted.platforms.snp
+}
+
+### Launches
+
+# The launches of which the evidence reports every value, and that are wanted today.
+recognized contains launch if {
+	some launch in wanted.launches
+	launch.platform == platform
+	count(launch.reports) > 0
+	every name, values in launch.reports {
+		reported[name] in values
+	}
+	current(launch)
+}
+
+platform := "snp" if {
+	input.snp
+} else := "tdx" if {
+	input.tdx
+}
+
+reported := {"measurement": input.snp.measurement} if {
+	input.snp
+} else := object.filter(input.tdx.quote.body, ["mr_td", "rtmr_1", "rtmr_2"])
+
+current(launch) if {
+	object.get(launch, "generation", 0) >= wanted.minimum_generation
+	in_time(launch)
+}
+
+# A release knows no dates; its generation record does.
+in_time(launch) if not "generation" in object.keys(launch)
+
+in_time(launch) if {
+	time.parse_rfc3339_ns(launch.not_before) <= time.now_ns()
+	time.now_ns() <= time.parse_rfc3339_ns(launch.not_after)
+}
+
+### Platform
+
+platform_is_current if {
+	some minimum in wanted.platforms.snp.tcb
+	input.snp.reported_tcb_bootloader >= minimum.bootloader
+	input.snp.reported_tcb_tee >= minimum.tee
+	input.snp.reported_tcb_snp >= minimum.snp
+	input.snp.reported_tcb_microcode >= minimum.microcode
+}
+
+platform_is_current if {
+	input.tdx.quote.header.tee_type == "81000000"
+	input.tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
+	input.tdx.tcb_status == "UpToDate"
+	input.tdx.collateral_expiration_status == "0"
+}
+
+### Configuration
+
+unsafe if input.snp.policy_debug_allowed
+
+unsafe if input.snp.policy_migrate_ma
+
+unsafe if input.tdx.td_attributes.debug
+
+unsafe if {
+	wanted.init_data
+	not input.init_data in wanted.init_data
+}
+
+safe if {
+	input.snp.policy_debug_allowed == false
+	input.snp.policy_migrate_ma == false
+}
+
+safe if input.tdx.td_attributes.debug == false
+
+as_wanted if {
+	every name, value in wanted.platforms.snp.claims {
+		input.snp[name] == value
+	}
+}
+
+as_wanted if input.tdx.quote.body.xfam in wanted.platforms.tdx.xfam
+
+### Extensions of the token
+
+extensions := [
+	{"name": "begat.launches", "key": -70001, "value": [summary(launch) | some launch in recognized]},
+	{"name": "ear.trustee.identifiers", "key": -18, "value": {"validated": identifiers}},
+]
+
+# Which image, and which generation of it: for resource policies.
+summary(launch) := object.remove(launch, ["reports"])
+
+# What resource policies find in tokens of Trustee's own policy.
+identifiers := {name: values |
+	some name, values in {
+		"container_images": [image |
+			some container in input.init_data_claims.agent_policy_claims.containers
+			image := container.OCI.Annotations["io.kubernetes.cri.image-name"]
+		],
+		"container_uids": [uid |
+			some container in input.init_data_claims.agent_policy_claims.containers
+			uid := container.OCI.Process.User.UID
+		],
+	}
+	count(values) > 0
+}
+
+### What is wanted
+

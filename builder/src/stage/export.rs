@@ -1,0 +1,255 @@
+//! Releases in, documents for a verifier out: those of the releases themselves, and what only exists for several
+//! releases, for other machines, or together with a generation record.
+
+mod record;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::slice;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use measure::Sha256;
+
+use self::record::Record;
+use crate::document::launches::{Generation, Predicted};
+use crate::document::reference_values::{ReferenceValues, Shortfall};
+use crate::document::trustee::Trustee;
+use crate::document::{corim, policy, rvps};
+use crate::mend::{Exit, OrMend as _};
+use crate::model::{InitData, Manifest, Measurements, Profile};
+use crate::stage::verify;
+use crate::world::{clock, given};
+
+/// The platform profile in a release; there is none where the recipe names none.
+pub const PROFILE: &str = "platform.toml";
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Format {
+    /// reference-values.json: name → value
+    Values,
+    /// Messages that register the values with RVPS, one a line
+    Message,
+    /// The ConfigMap of the Trustee operator
+    Configmap,
+    /// The companion policy, which replaces default_cpu
+    Policy,
+    /// A CoRIM, unsigned
+    Corim,
+}
+
+/// What of a release is exported.
+#[derive(Debug)]
+pub struct Release {
+    manifest: Manifest,
+    measurements: Measurements,
+    profile: Option<Profile>,
+    generation: Option<Generation>,
+}
+
+/// What is exported, and for whom.
+#[derive(Debug)]
+pub struct Export {
+    /// What is wanted.
+    pub releases: Vec<Release>,
+    /// What is wanted no more.
+    pub revoked: Vec<Release>,
+    /// The init-data of the pods that are wanted; any, where there is none.
+    pub init_data: Vec<InitData>,
+    pub trustee: Trustee,
+}
+
+impl Release {
+    /// Reads what is exported of the release in `folder`; a profile that is given counts instead of the release's own.
+    ///
+    /// # Errors
+    /// A folder that holds no release; a file that is not the one of its manifest.
+    pub fn read(folder: &Path, profile: Option<&Profile>) -> Result<Self> {
+        let manifest = verify::manifest(folder)?;
+        let listed = |name: &str| manifest.files.keys().any(|file| file.as_str() == name);
+        let measurements = Measurements::parse(&read(folder, &manifest, "measurements.json")?)?;
+        let profile = match profile {
+            None if listed(PROFILE) => Some(Profile::parse(PROFILE, &read(folder, &manifest, PROFILE)?)?),
+            given => given.cloned(),
+        };
+        Ok(Self {
+            manifest,
+            measurements,
+            profile,
+            generation: None,
+        })
+    }
+
+    /// Takes the generation record that is this release's from among `records`.
+    ///
+    /// # Errors
+    /// Records of other releases only.
+    fn find_record(&mut self, records: &[Record]) -> Result<()> {
+        let digest = self.manifest.digest();
+        let mut own = records.iter().filter(|record| record.manifest == digest);
+        let record = own.next().ok_or_else(|| {
+            let problem = format!("no generation record is of the release {digest}");
+            Exit::No.because(problem, "give the record of each release: --record FILE")
+        })?;
+        self.generation = Some(record.generation());
+        Ok(())
+    }
+
+    fn predicted(&self) -> Predicted<'_> {
+        let origin = &self.manifest.origin;
+        let predicted = Predicted::new(&origin.name, origin.lock, &self.measurements, self.profile.as_ref());
+        Predicted {
+            generation: self.generation,
+            ..predicted
+        }
+    }
+}
+
+/// Returns what a release itself has for verifiers, by file name: no generation, no validity, no date but its epoch.
+///
+/// # Errors
+/// More values than the formats take.
+pub fn documents(release: &Predicted<'_>, epoch: Timestamp) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let values = ReferenceValues::of(release, Trustee::CURRENT);
+    let policy = policy::text(slice::from_ref(release), release.profile, &[], Trustee::CURRENT);
+    let mut documents = vec![
+        ("reference-values.json", values.text().into_bytes()),
+        ("rvps-message.json", rvps::messages(&values.json())?.into_bytes()),
+        (
+            "configmap.yaml",
+            rvps::config_map(&values.json(), epoch, Trustee::CURRENT)?.into_bytes(),
+        ),
+        ("policy.rego", policy.into_bytes()),
+    ];
+    if release.launches().next().is_some() {
+        documents.push(("reference.corim", corim::bytes(slice::from_ref(release))?));
+    }
+    Ok(documents)
+}
+
+impl Export {
+    /// Ties each release to its generation record, of which the `files` hold one each.
+    ///
+    /// # Errors
+    /// A file that is no record, or one that has expired; a release without a record, a record without its release.
+    pub fn add_records(&mut self, files: &[PathBuf]) -> Result<()> {
+        let records: Vec<Record> = files
+            .iter()
+            .map(|file| Record::read(file, clock::now()))
+            .collect::<Result<_>>()?;
+        let of = |record: &Record| {
+            self.releases
+                .iter()
+                .any(|release| release.manifest.digest() == record.manifest)
+        };
+        if let Some(stray) = records.iter().find(|record| !of(record)) {
+            let problem = format!(
+                "a generation record is of the release {}, which is not exported",
+                stray.manifest
+            );
+            return Err(Exit::No.because(problem, "give the record of this release"));
+        }
+        let mut releases = self.releases.iter_mut().filter(|_| !records.is_empty());
+        releases.try_for_each(|release| release.find_record(&records))
+    }
+
+    /// Returns the bytes of what is exported.
+    ///
+    /// # Errors
+    /// What the format cannot express.
+    pub fn bytes(&self, format: Format) -> Result<Vec<u8>> {
+        self.check(format)?;
+        let values = self.values();
+        match format {
+            Format::Values => Ok(values.text().into_bytes()),
+            Format::Message => Ok(rvps::messages(&values.json())?.into_bytes()),
+            Format::Configmap => Ok(rvps::config_map(&values.json(), self.epoch()?, self.trustee)?.into_bytes()),
+            Format::Policy => Ok(self.policy()?.into_bytes()),
+            Format::Corim => corim::bytes(&self.predicted()),
+        }
+    }
+
+    /// Nothing that was asked for is dropped in silence.
+    fn check(&self, format: Format) -> Result<()> {
+        let dated = self.releases.iter().any(|release| release.generation.is_some());
+        if format != Format::Policy && (dated || !self.init_data.is_empty()) {
+            let problem = "only a policy looks at generation records and init-data";
+            return Err(Exit::Usage.because(problem, "begat export policy, or leave --record and --init-data out"));
+        }
+        if format == Format::Corim && !self.revoked.is_empty() {
+            let problem = "a CoRIM says what is wanted, and takes nothing back";
+            return Err(Exit::Unsupported.because(problem, "leave --revoke out"));
+        }
+        let wanted = |revoked: &&Release| self.releases.iter().any(|release| release.manifest == revoked.manifest);
+        if let Some(both) = self.revoked.iter().find(wanted) {
+            let problem = format!("the release {} is wanted and revoked", both.manifest.digest());
+            return Err(Exit::Usage.because(problem, "name it once"));
+        }
+        Ok(())
+    }
+
+    /// Returns the reference values of all releases that are wanted, and room for those of the others.
+    pub fn values(&self) -> ReferenceValues {
+        let of = |release: &Release| ReferenceValues::of(&release.predicted(), self.trustee);
+        let mut values = ReferenceValues::default();
+        self.releases.iter().for_each(|release| values.merge(of(release)));
+        self.revoked.iter().for_each(|release| values.revoke(&of(release)));
+        values
+    }
+
+    /// Returns the names under which something of what is revoked stays, because a release that is wanted has it too.
+    pub fn kept(&self) -> BTreeSet<&'static str> {
+        let (values, trustee) = (self.values(), self.trustee);
+        let kept = |revoked: &Release| values.shared(&ReferenceValues::of(&revoked.predicted(), trustee));
+        self.revoked.iter().flat_map(kept).collect()
+    }
+
+    /// Returns what a verifier will not affirm as it could with this format.
+    pub fn shortfalls(&self, format: Format) -> Vec<Shortfall> {
+        let mut shortfalls = self.values().shortfalls();
+        match format {
+            Format::Values | Format::Message | Format::Configmap => {}
+            // it has each launch as a whole, and no need of the two events
+            Format::Policy => shortfalls.retain(|shortfall| !shortfall.is_about_executables()),
+            Format::Corim => shortfalls.clear(),
+        }
+        shortfalls
+    }
+
+    fn predicted(&self) -> Vec<Predicted<'_>> {
+        self.releases.iter().map(Release::predicted).collect()
+    }
+
+    fn policy(&self) -> Result<String> {
+        let mut profiles = self.releases.iter().map(|release| release.profile.as_ref());
+        let machines = profiles.next().flatten();
+        if !profiles.all(|profile| profile == machines) {
+            let problem = "these releases have different platform profiles, and a policy has one";
+            return Err(Exit::Usage.because(problem, "say what the machines are: --profile FILE"));
+        }
+        Ok(policy::text(&self.predicted(), machines, &self.init_data, self.trustee))
+    }
+
+    /// The epoch of the newest release.
+    fn epoch(&self) -> Result<Timestamp> {
+        let releases = self.releases.iter().chain(&self.revoked);
+        let epochs = releases.map(|release| release.manifest.origin.epoch);
+        epochs.max().context("there is no release")
+    }
+}
+
+/// The text of a file of a release, if it is the one that the manifest lists.
+fn read(folder: &Path, manifest: &Manifest, name: &str) -> Result<String> {
+    const LIMIT: u64 = 64 << 20;
+    const MEND: &str = "compare the release with its manifest: begat verify DIR";
+    let path = folder.join(name);
+    let bytes = given::read(&path, LIMIT, MEND)?;
+    let stamp = manifest.files.iter().find(|(file, _)| file.as_str() == name);
+    let listed = stamp.is_some_and(|(_, stamp)| stamp.sha256 == Sha256::of(&bytes));
+    let problem = || format!("{} is not the file that the manifest lists", path.display());
+    if !listed {
+        return Err(Exit::No.because(problem(), MEND));
+    }
+    String::from_utf8(bytes).or_mend(Exit::No, problem(), MEND)
+}
