@@ -8,8 +8,11 @@ mod fixture;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use builder::model::Manifest;
+use builder::model::key::PublicKey;
+use builder::model::record::Terms;
+use builder::model::{Manifest, Record};
 use builder::stage::release::Existing;
+use uuid::Uuid;
 
 #[test]
 fn transcripts() {
@@ -44,17 +47,25 @@ fn releases(folder: &Path) {
 /// What exports of the release `good` are asked for with: its generation record and others, and platform profiles.
 fn records(folder: &Path) {
     let good = Manifest::parse(&fs::read_to_string(folder.join("good/manifest.json")).unwrap()).unwrap();
-    let record = |name: &str, manifest: &str, not_after: &str| {
-        let validity = format!(r#""validity": {{"not-before": "2026-01-01T00:00:00Z", "not-after": "{not_after}"}}"#);
-        let text = format!(r#"{{"generation": 3, "manifest": "{manifest}", {validity}}}"#);
-        fs::write(folder.join(name), text).unwrap();
+    let key = fs::read_to_string(folder.join("p256.pub")).unwrap();
+    let key = PublicKey::from_pem(&key).unwrap();
+    let record = |name: &str, manifest: &Manifest, not_after: &str| {
+        let terms = Terms {
+            generation: 3,
+            previous: None,
+            not_before: "2026-01-01T00:00:00Z".parse().ok(),
+            not_after: not_after.parse().ok(),
+        };
+        let record = Record::new(manifest, Uuid::nil(), terms, &key, vec![]);
+        fs::write(folder.join(name), record.text()).unwrap();
     };
-    let digest = good.digest().to_string();
-    record("record.json", &digest, "2200-01-01T00:00:00Z");
-    record("expired.json", &digest, "2026-02-01T00:00:00Z");
-    record("never.json", &digest, "2025-01-01T00:00:00Z");
-    record("endless.json", &digest, "9000-01-01T00:00:00Z");
-    record("stray.json", &"0".repeat(64), "2200-01-01T00:00:00Z");
+    record("record.json", &good, "2200-01-01T00:00:00Z");
+    record("expired.json", &good, "2026-02-01T00:00:00Z");
+    record("never.json", &good, "2025-01-01T00:00:00Z");
+    record("endless.json", &good, "9000-01-01T00:00:00Z");
+    let mut stray = good.clone();
+    stray.origin.lock = measure::Sha256::ZERO;
+    record("stray.json", &stray, "2200-01-01T00:00:00Z");
     let profile = "[snp]\ntcb = [{ bootloader = 4, tee = 0, snp = 24, microcode = 219 }]\nsmt = true\ntsme = false\n";
     fs::write(folder.join("platform.toml"), profile).unwrap();
     fs::write(folder.join("wrong.toml"), profile.replace("219", "\"219\"")).unwrap();

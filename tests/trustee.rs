@@ -722,8 +722,8 @@ fn an_expired_or_rolled_back_generation_is_refused() {
     let policy = |number, not_before: &str, not_after: &str| {
         let generation = Some(Generation {
             number,
-            not_before: not_before.parse().unwrap(),
-            not_after: not_after.parse().unwrap(),
+            not_before: Some(not_before.parse().unwrap()),
+            not_after: Some(not_after.parse().unwrap()),
         });
         let predicted = Predicted {
             generation,

@@ -27,9 +27,9 @@ pub struct Predicted<'a> {
 /// A release's place in its chain, and when it may be run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Generation {
-    pub number: u64,
-    pub not_before: Timestamp,
-    pub not_after: Timestamp,
+    pub number: u32,
+    pub not_before: Option<Timestamp>,
+    pub not_after: Option<Timestamp>,
 }
 
 /// What the platform reports of a launch: each register with the values that it can have, one for each case.

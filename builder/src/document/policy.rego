@@ -74,16 +74,18 @@ reported := {"measurement": input.snp.measurement} if {
 
 current(launch) if {
 	object.get(launch, "generation", 0) >= wanted.minimum_generation
-	in_time(launch)
+	has_begun(launch)
+	lasts(launch)
 }
 
-# A release knows no dates; its generation record does.
-in_time(launch) if not "generation" in object.keys(launch)
+# A release knows no dates; its generation record may.
+has_begun(launch) if not "not_before" in object.keys(launch)
 
-in_time(launch) if {
-	time.parse_rfc3339_ns(launch.not_before) <= time.now_ns()
-	time.now_ns() <= time.parse_rfc3339_ns(launch.not_after)
-}
+has_begun(launch) if time.parse_rfc3339_ns(launch.not_before) <= time.now_ns()
+
+lasts(launch) if not "not_after" in object.keys(launch)
+
+lasts(launch) if time.now_ns() <= time.parse_rfc3339_ns(launch.not_after)
 
 ### Platform
 

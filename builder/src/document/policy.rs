@@ -53,8 +53,13 @@ fn launches(release: &Predicted<'_>, trustee: Trustee) -> Vec<Value> {
         });
         if let Some(generation) = release.generation {
             launch["generation"] = generation.number.into();
-            launch["not_after"] = json!(generation.not_after);
-            launch["not_before"] = json!(generation.not_before);
+            let ends = [
+                ("not_after", generation.not_after),
+                ("not_before", generation.not_before),
+            ];
+            for (name, end) in ends.into_iter().filter_map(|(name, end)| Some((name, end?))) {
+                launch[name] = json!(end);
+            }
         }
         launch
     };

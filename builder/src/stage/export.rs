@@ -11,13 +11,12 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use measure::Sha256;
 
-use self::record::Record;
 use crate::document::launches::{Generation, Predicted};
 use crate::document::reference_values::{ReferenceValues, Shortfall};
 use crate::document::trustee::Trustee;
 use crate::document::{corim, policy, rvps};
 use crate::mend::{Exit, OrMend as _};
-use crate::model::{InitData, Manifest, Measurements, Profile};
+use crate::model::{InitData, Manifest, Measurements, Profile, Record};
 use crate::stage::verify;
 use crate::world::{clock, given};
 
@@ -87,12 +86,12 @@ impl Release {
     /// Records of other releases only.
     fn find_record(&mut self, records: &[Record]) -> Result<()> {
         let digest = self.manifest.digest();
-        let mut own = records.iter().filter(|record| record.manifest == digest);
+        let mut own = records.iter().filter(|record| record.release == digest);
         let record = own.next().ok_or_else(|| {
             let problem = format!("no generation record is of the release {digest}");
             Exit::No.because(problem, "give the record of each release: --record FILE")
         })?;
-        self.generation = Some(record.generation());
+        self.generation = Some(record::generation(record));
         Ok(())
     }
 
@@ -136,17 +135,17 @@ impl Export {
     pub fn add_records(&mut self, files: &[PathBuf]) -> Result<()> {
         let records: Vec<Record> = files
             .iter()
-            .map(|file| Record::read(file, clock::now()))
+            .map(|file| record::read(file, clock::now()))
             .collect::<Result<_>>()?;
         let of = |record: &Record| {
             self.releases
                 .iter()
-                .any(|release| release.manifest.digest() == record.manifest)
+                .any(|release| release.manifest.digest() == record.release)
         };
         if let Some(stray) = records.iter().find(|record| !of(record)) {
             let problem = format!(
                 "a generation record is of the release {}, which is not exported",
-                stray.manifest
+                stray.release
             );
             return Err(Exit::No.because(problem, "give the record of this release"));
         }

@@ -179,9 +179,11 @@ pub(super) fn matches(pattern: &Pattern, path: &str) -> bool {
 }
 
 /// Files to which the scripts of their package give more than the package does, with the permissions that they then have.
-const PRIVILEGED: [(&str, u16); 2] = [
-    ("/usr/bin/ssh-agent", 0o2755), // so that no other process of the user can read its keys
+const PRIVILEGED: [(&str, u16); 4] = [
+    ("/usr/bin/fusermount3", 0o4755), // so that users can mount their own file systems
+    ("/usr/bin/ssh-agent", 0o2755),   // so that no other process of the user can read its keys
     ("/usr/lib/dbus-1.0/dbus-daemon-launch-helper", 0o4754), // so that the bus can start services as root
+    ("/usr/lib/polkit-1/polkit-agent-helper-1", 0o4755), // so that it can look at passwords
 ];
 
 /// Returns whether the scripts of a package are known to give the node its permissions.

@@ -80,9 +80,12 @@ impl<'a> Origins<'a> {
     /// # Errors
     /// An allowance of the recipe that is no pattern.
     pub fn of(tree: Tree, recipe: &Recipe, lock: &'a Lock, packages: &'a Packages) -> Result<Self> {
-        let (folder, allowed) = match tree {
-            Tree::Initrd => ("initrd/mkosi.extra", &recipe.initrd.allow_unowned),
-            _ => ("mkosi.extra", &recipe.root.allow_unowned),
+        let (folders, allowed) = match tree {
+            Tree::Initrd => (
+                ["initrd/mkosi.extra", "initrd/mkosi.skeleton"],
+                &recipe.initrd.allow_unowned,
+            ),
+            _ => (["mkosi.extra", "mkosi.skeleton"], &recipe.root.allow_unowned),
         };
         let mut origins = Self {
             at: BTreeMap::new(),
@@ -100,7 +103,10 @@ impl<'a> Origins<'a> {
         }
         let own = lock.source.iter();
         origins.recipe = own
-            .filter_map(|source| Some((source.path.strip_prefix(folder)?, (source.path.as_str(), source.sha256))))
+            .filter_map(|source| {
+                let path = folders.iter().find_map(|folder| source.path.strip_prefix(folder))?;
+                Some((path, (source.path.as_str(), source.sha256)))
+            })
             .collect();
         Ok(origins)
     }
