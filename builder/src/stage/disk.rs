@@ -180,7 +180,11 @@ impl<'a> Layout<'a> {
         let contents = Fat::read(&window).and_then(|fat| fat.contents());
         let contents = match contents {
             Ok(contents) => contents,
-            Err(error) => return self.findings.push(unreadable("the EFI system partition", error)),
+            Err(error) => {
+                const PART: &str = "the EFI system partition";
+                self.add(partition.bytes.clone(), PART, Wanted::Read);
+                return self.findings.push(unreadable(PART, error));
+            }
         };
         let on_disk = |range: &Range<u64>| partition.bytes.start + range.start..partition.bytes.start + range.end;
         let (mut files, mut done) = (Vec::new(), 0);
