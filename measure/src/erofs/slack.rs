@@ -8,6 +8,9 @@ use super::inode::Inode;
 use super::{Erofs, ErofsError, Node, superblock};
 use crate::ReadAt;
 
+/// Inodes lie at multiples of so many bytes.
+const SLOT: u64 = 32;
+
 /// How many bytes are looked at at once.
 const PIECE: u64 = 64 << 10;
 
@@ -15,10 +18,13 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
     /// Returns the ranges, in bytes, that belong to nothing and are not all zero: of an honest image, none. `nodes` are
     /// all of the image.
     ///
+    /// What is behind an inode, up to where the next could be, is not looked at: there, in at most 31 bytes,
+    /// `mkfs.erofs` 1.8.6 leaves what its buffer had before.
+    ///
     /// # Errors
     /// Bytes that belong to two things, as `mkfs.erofs` leaves them only where it is told to deduplicate.
     pub fn slack(&self, nodes: &[Node]) -> Result<Vec<Range<u64>>, ErofsError> {
-        let mut used = self.used(nodes)?;
+        let (mut used, inodes) = self.used(nodes)?;
         used.sort_unstable_by_key(|range| (range.start, range.end));
         let end = self.image.size();
         let (mut found, mut done) = (Vec::new(), 0);
@@ -26,33 +32,42 @@ impl<R: ReadAt + ?Sized> Erofs<'_, R> {
             if range.start < done {
                 return Err(ErofsError::Overlap { offset: range.start });
             }
-            if !self.is_zero(done..range.start)? {
-                found.push(done..range.start);
+            let behind_inode = done.next_multiple_of(SLOT).min(range.start);
+            let start = if inodes.contains(&done) { behind_inode } else { done };
+            if !self.is_zero(start..range.start)? {
+                found.push(start..range.start);
             }
             done = range.end;
         }
         Ok(found)
     }
 
-    fn used(&self, nodes: &[Node]) -> Result<Vec<Range<u64>>, ErofsError> {
+    /// What belongs to something, and where inodes end.
+    fn used(&self, nodes: &[Node]) -> Result<(Vec<Range<u64>>, BTreeSet<u64>), ErofsError> {
         let inodes: BTreeMap<u64, &Inode> = nodes.iter().map(|node| (node.inode.nid, &*node.inode)).collect();
         let mut used = alloc::vec![superblock::AT..self.superblock.end];
-        let mut shared = BTreeSet::new();
+        let (mut shared, mut ends) = (BTreeSet::new(), BTreeSet::new());
         for inode in inodes.values() {
             let data = &inode.data;
             let map = self.map(data)?;
             let header = if self.is_extended(data.start)? { 64 } else { 32 };
             let xattrs = self.shared_xattrs(data.start + header, data.end)?;
             shared.extend(xattrs.into_iter().map(|range| (range.start, range.end)));
+            let mut end = map.end;
             used.extend([data.start..data.end, map]);
             self.extents(data, &mut |extent| {
-                used.push(extent.range());
+                let range = extent.range();
+                if range.start == data.end {
+                    end = range.end;
+                }
+                used.push(range);
                 Ok(())
             })?;
+            ends.insert(end);
         }
         used.extend(shared.into_iter().map(|(start, end)| start..end));
         used.retain(|range| !range.is_empty());
-        Ok(used)
+        Ok((used, ends))
     }
 
     fn is_extended(&self, inode: u64) -> Result<bool, ErofsError> {

@@ -123,6 +123,12 @@ fn an_image_has_no_slack_but_what_somebody_hid() {
     assert_eq!(slack(CHUNKS).unwrap(), []);
     let hidden = slack(&changed(SEED, &[(100, b"hidden")])).unwrap();
     assert_eq!((hidden.len(), &hidden[0]), (1, &(0..1024)));
+    let small = inode("/etc/small").data;
+    let padding = small.end + small.size;
+    assert_eq!(padding % 32, 6);
+    assert_eq!(slack(&changed(SEED, &[(padding, &[b'x'; 26])])).unwrap(), []);
+    let hidden = slack(&changed(SEED, &[(padding + 26, b"x")]));
+    assert!(hidden.is_err() || hidden.is_ok_and(|found| !found.is_empty()));
     let behind: Vec<u8> = [SEED, b"hidden"].concat();
     let end = SEED.len() as u64;
     assert_eq!(slack(&behind).unwrap().last().unwrap().end, end + 6);

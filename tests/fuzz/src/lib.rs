@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
 
-use measure::Sha256;
 use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::cpio::Archives;
 use measure::erofs::Erofs;
 use measure::event_log::{EventLog, LogOf, compare};
 use measure::evidence::{SnpReport, TdxQuote};
+use measure::fat::Fat;
 use measure::gpt::Gpt;
 use measure::host::{Boot, Host, VirtioBlk};
 use measure::linux::Kernel;
@@ -20,6 +20,7 @@ use measure::snp::{self, GuestFeatures, KernelHashes, Vmm};
 use measure::tdx::{self, PageOrder, mrtd};
 use measure::tpm;
 use measure::uki::Uki;
+use measure::{ReadAt, Sha256, Unreadable};
 
 /// A reader, and the folder of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("host", host),
     ("erofs", erofs),
     ("cpio", cpio),
+    ("fat", fat),
 ];
 
 /// Firmware that is started with SEV-SNP.
@@ -188,6 +190,45 @@ pub fn cpio(bytes: &[u8]) {
     let mut archives = Archives::new(bytes);
     while let Ok(Some(_)) = archives.next_entry() {
         let _ = archives.content(|_| {});
+    }
+}
+
+/// A volume of 34 MiB: its sectors that are not zero, each behind its number in four bytes.
+pub fn fat(bytes: &[u8]) {
+    let sectors = bytes.chunks(516).filter_map(|sector| sector.split_first_chunk());
+    let sectors = sectors.map(|(number, sector)| (u32::from_le_bytes(*number).into(), sector));
+    let volume = Sectors(sectors.collect());
+    if let Ok(fat) = Fat::read(&volume) {
+        let _ = fat.contents();
+    }
+}
+
+/// Sectors by their number; the others are zero.
+struct Sectors<'a>(BTreeMap<u64, &'a [u8]>);
+
+impl ReadAt for Sectors<'_> {
+    fn size(&self) -> u64 {
+        34 << 20
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+        let length = buffer.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > self.size()) {
+            let why = "they end outside".into();
+            return Err(Unreadable { offset, length, why });
+        }
+        buffer.fill(0);
+        for (number, sector) in self.0.range(offset / 512..(offset + length).div_ceil(512)) {
+            let (from, to) = (
+                offset.saturating_sub(number * 512),
+                (number * 512).saturating_sub(offset),
+            );
+            let sector = sector.get(from as usize..).unwrap_or_default();
+            let room = &mut buffer[to as usize..];
+            let length = room.len().min(sector.len());
+            room[..length].copy_from_slice(&sector[..length]);
+        }
+        Ok(())
     }
 }
 
