@@ -380,7 +380,7 @@ fn an_archive_is_unpacked_below_its_target_and_described_as_it_is_placed() {
             paths,
             [
                 "/lib",
-                "/lib/agent",
+                "/usr/lib/agent",
                 "/usr",
                 "/usr/local",
                 "/usr/local/bin",

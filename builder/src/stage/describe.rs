@@ -17,6 +17,7 @@ use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, file};
 use crate::model::contents::{Content, Node};
 use crate::model::lock::{Lock, Package, Tree};
+use crate::model::payload;
 use crate::model::recipe::Recipe;
 use crate::stage::contents;
 use crate::stage::origins::{self, Origins, Packages};
@@ -115,9 +116,26 @@ impl Described<'_> {
             artifacts: &described,
             sections: &sections(&uki)?,
             contents,
-            payloads: &[],
+            payloads: &self.payload_facts(),
             packages: &self.package_facts(),
         })
+    }
+
+    fn payload_facts(&self) -> Vec<sbom::Payload<'_>> {
+        let locked = self.lock.payload.iter().zip(self.payloads);
+        let facts = locked.map(|(payload, brought)| sbom::Payload {
+            name: &brought.name,
+            version: &payload.version,
+            tree: match payload.place.tree {
+                payload::Tree::Root => Tree::Root,
+                payload::Tree::Initrd => Tree::Initrd,
+            },
+            sha256: payload.sha256,
+            sha512: brought.sha512,
+            licence: payload.licence.as_deref(),
+            url: payload.purl.as_deref(),
+        });
+        facts.collect()
     }
 
     fn package_facts(&self) -> BTreeMap<Sha256, PackageFacts> {

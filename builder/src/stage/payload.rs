@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Error, Result};
+use measure::Sha512;
 
 use crate::debian::deb;
 use crate::mend::{self, Exit, OrMend as _};
@@ -201,16 +202,32 @@ fn stage(payload: &Payload, store: &Store, root: &Path) -> Result<()> {
     fs::set_permissions(&place, Permissions::from_mode(mode.into())).context("cannot set its mode")
 }
 
-/// What each payload brings, by its name.
-pub type Payloads = Vec<(String, Vec<Node>)>;
+/// What a payload brings.
+#[derive(Clone, Debug)]
+pub struct Brought {
+    pub name: String,
+    /// Of the payload itself.
+    pub sha512: Sha512,
+    pub nodes: Vec<Node>,
+}
+
+/// What each payload brings, in the order of the lock.
+pub type Payloads = Vec<Brought>;
 
 /// Returns what each payload of the lock brings.
 ///
 /// # Errors
 /// As [`contents`].
 pub fn all(lock: &Lock, store: &Store) -> Result<Payloads> {
-    let contents = |payload: &Payload| Ok((payload.name.to_string(), contents(payload, store)?));
-    lock.payload.iter().map(contents).collect()
+    let brought = |payload: &Payload| {
+        let sha512 = files::sha512(&mut store.checked(&payload.sha256, payload.size)?);
+        Ok(Brought {
+            name: payload.name.to_string(),
+            sha512: sha512.with_context(|| format!("cannot read the payload {}", payload.name))?,
+            nodes: contents(payload, store)?,
+        })
+    };
+    lock.payload.iter().map(brought).collect()
 }
 
 /// Returns what a payload adds to its image: files, folders and links, owned by root. The folders above its target are

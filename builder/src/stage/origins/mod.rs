@@ -17,7 +17,7 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
-use crate::stage::payload::Payloads;
+use crate::stage::payload::{Brought, Payloads};
 use crate::world::parallel;
 use crate::world::store::Store;
 
@@ -113,7 +113,7 @@ impl<'a> Origins<'a> {
 
     /// Takes in what payloads bring into `image`.
     pub fn bring(&mut self, image: &str, payloads: &'a Payloads) {
-        for (name, nodes) in payloads {
+        for Brought { name, nodes, .. } in payloads {
             let nodes = nodes.iter().filter(|node| node.image.0 == image);
             self.payloads
                 .extend(nodes.map(|node| (node.path.as_str(), (name.as_str(), node))));

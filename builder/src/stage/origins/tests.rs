@@ -2,6 +2,7 @@ use super::*;
 use crate::debian::deb;
 use crate::model::contents::Image;
 use crate::model::lock::Source;
+use measure::Sha512;
 
 const RECIPE: &str = include_str!("../../../../recipes/minimal/recipe.toml");
 
@@ -295,7 +296,12 @@ fn scripts_copy_examples_and_divert_programs() {
 fn a_payload_explains_what_it_brings_and_nothing_else() {
     let world = World::new();
     let brought = vec![file("/usr/bin/agent", "agent", 0o755), link("/usr/bin/a", "agent")];
-    let payloads = vec![("agent".to_owned(), brought.clone())];
+    let (name_of_it, sha512, nodes) = ("agent".to_owned(), Sha512::of("agent"), brought.clone());
+    let payloads = vec![Brought {
+        name: name_of_it,
+        sha512,
+        nodes,
+    }];
     let mut origins = Origins::of(Tree::Root, &world.recipe, &world.lock, &world.packages).unwrap();
     origins.bring("rootfs.erofs", &payloads);
     for (node, wanted) in [
