@@ -465,7 +465,7 @@ fn an_upgrade_is_the_union_and_revocation_overwrites() {
         list(&revoked, "snp_launch_measurement"),
         list(&new.values(None), "snp_launch_measurement")
     );
-    assert_eq!(list(&revoked, "snp_bootloader"), [json!(0); 0]);
+    assert!(list(&revoked, "snp_bootloader").is_empty());
 
     let shared = new.values(None).shared(&old.values(None));
     assert_eq!(shared, ["mr_td"].into());
