@@ -1,6 +1,6 @@
 //! `copyright` files: under which licences a package says that it is, as an SPDX expression; never a guess.
 //!
-//! Machine-readable ones, the [format][1] of version 1.0, say it by short names, which [`names`] translates one by one.
+//! Machine-readable ones, the [format][1] of version 1.0, say it by short names, which the module `names` translates one by one.
 //! What has no certain translation is a `LicenseRef` that carries its text; what is written freely, as a whole too.
 //!
 //! [1]: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

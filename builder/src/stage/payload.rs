@@ -217,7 +217,7 @@ pub type Payloads = Vec<Brought>;
 /// Returns what each payload of the lock brings.
 ///
 /// # Errors
-/// As [`contents`].
+/// As [`contents()`].
 pub fn all(lock: &Lock, store: &Store) -> Result<Payloads> {
     let brought = |payload: &Payload| {
         let sha512 = files::sha512(&mut store.checked(&payload.sha256, payload.size)?);
