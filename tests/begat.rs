@@ -125,10 +125,13 @@ impl Running {
     }
 }
 
+/// Only what hangs takes that long: a mirror may be slow, and a machine busy.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Waits for something that has to happen soon.
 #[track_caller]
 pub(crate) fn wait_until(otherwise: &str, happened: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while !happened() {
         assert!(Instant::now() < end, "{otherwise}");
         thread::sleep(Duration::from_millis(2));
