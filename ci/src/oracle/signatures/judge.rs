@@ -40,7 +40,7 @@ impl Judge {
             shell.create_dir(&folder)?;
             cmd!(
                 shell,
-                "npm install --silent --no-audit --no-fund --prefix {folder} {NPM...}"
+                "npm install --silent --no-audit --no-fund --fetch-retries=1 --prefix {folder} {NPM...}"
             )
             .quiet()
             .run()?;

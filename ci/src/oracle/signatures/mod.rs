@@ -32,9 +32,12 @@ pub(crate) fn run(release: &Path) -> Result<()> {
 pub(crate) fn quick(begat: &Path, release: &Path) -> Result<()> {
     let shell = host::shell()?;
     let mut judges = vec![Judge::securesystemslib(&shell)?];
-    match host::has(&shell, "npm") {
-        true => judges.push(Judge::sigstore(&shell)?),
-        false => println!("oracle signatures: npm is not installed, so @sigstore/verify was not asked"),
+    let npm = host::has(&shell, "npm");
+    let sigstore = npm.then(|| Judge::sigstore(&shell)).transpose();
+    match sigstore {
+        Ok(Some(sigstore)) => judges.push(sigstore),
+        Ok(None) => println!("oracle signatures: npm is not installed, so @sigstore/verify was not asked"),
+        Err(error) => println!("oracle signatures: @sigstore/verify was not asked: {error:#}"),
     }
     check(&shell, begat, release, &judges)
 }
