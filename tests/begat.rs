@@ -125,10 +125,7 @@ impl Running {
     }
 }
 
-/// Only what hangs takes that long: a mirror may be slow, and a machine busy.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Waits for something that has to happen soon.
+/// Waits for something that has to happen; only what hangs takes as long as this waits.
 #[track_caller]
 pub(crate) fn wait_until(otherwise: &str, happened: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
