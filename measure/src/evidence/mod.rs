@@ -6,6 +6,7 @@
 
 mod bytes;
 pub mod snp_report;
+pub mod tdx;
 pub mod tdx_quote;
 
 use alloc::boxed::Box;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bytes::Bytes;
 pub use snp_report::SnpReport;
+pub use tdx::{TcbStatus, TdxClaims, TdxFinding, TdxPolicy, TdxRoot};
 pub use tdx_quote::TdxQuote;
 
 /// Evidence of one platform and its endorsements, as it travels in a release.
