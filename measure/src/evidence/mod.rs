@@ -5,9 +5,12 @@
 //! appraisal to say.
 
 mod bytes;
+pub mod coco;
+mod report_data;
 pub mod snp_report;
 pub mod tdx;
 pub mod tdx_quote;
+pub mod tpm;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -16,6 +19,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use bytes::Bytes;
+pub use report_data::NoReportData;
 pub use snp_report::SnpReport;
 pub use tdx::{TcbStatus, TdxClaims, TdxFinding, TdxPolicy, TdxRoot};
 pub use tdx_quote::TdxQuote;
