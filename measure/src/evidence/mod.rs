@@ -5,7 +5,7 @@
 //! appraisal to say.
 
 mod bytes;
-pub mod snp_report;
+pub mod snp;
 pub mod tdx_quote;
 
 use alloc::boxed::Box;
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use bytes::Bytes;
-pub use snp_report::SnpReport;
+pub use snp::SnpReport;
 pub use tdx_quote::TdxQuote;
 
 /// Evidence of one platform and its endorsements, as it travels in a release.
