@@ -165,7 +165,9 @@ impl Described<'_> {
             if let Some(text) = all().find_map(|members| members.copyright.get(name)) {
                 return copyright::licence(name, text);
             }
-            let Some(next) = all().find_map(|members| members.documented_as(name)) else { break };
+            let Some(next) = all().find_map(|members| members.documented_as(name)) else {
+                break;
+            };
             name = next;
         }
         Licence::default()

@@ -138,10 +138,7 @@ impl Judges<'_> {
                 .ignore_status()
                 .output()?;
             let said = String::from_utf8_lossy(&output.stdout);
-            ensure!(
-                output.status.success(),
-                "{document} is not what ntia asks for:\n{said}"
-            );
+            ensure!(output.status.success(), "{document} is not what ntia asks for:\n{said}");
             println!("oracle sbom: {document}: ntia");
         }
         self.library(&["bsi"], SPDX3, &[])
