@@ -162,14 +162,14 @@ impl Judge<'_> {
 
     fn snp(&self, evidence: &SnpEvidence, wanted: &Wanted<'_>) -> Appraisal {
         match evidence.verify(&self.roots.amd, self.at) {
-            Ok(genuine) => Reported::of_snp(genuine.claims()).appraise(wanted, self.snp_platform(&genuine)),
+            Ok(genuine) => Reported::of_snp(genuine.claims()).appraise(wanted, self.snp_platform(&genuine, wanted)),
             Err(findings) => Appraisal::refused(findings),
         }
     }
 
     fn tdx(&self, evidence: &TdxEvidence, wanted: &Wanted<'_>) -> Appraisal {
         match evidence.verify(self.roots.intel, self.at) {
-            Ok(genuine) => Reported::of_tdx(genuine.claims()).appraise(wanted, self.tdx_platform(&genuine)),
+            Ok(genuine) => Reported::of_tdx(genuine.claims()).appraise(wanted, self.tdx_platform(&genuine, wanted)),
             Err(findings) => Appraisal::refused(findings),
         }
     }
@@ -177,7 +177,7 @@ impl Judge<'_> {
     /// A quote is worth what vouches for its key: first the hardware that may, then the quote.
     fn tpm(&self, evidence: &TpmEvidence, wanted: &Wanted<'_>) -> Appraisal {
         let (hardware, platform) = match &evidence.hcl {
-            Some(hcl) => self.hardware(&hcl.hardware),
+            Some(hcl) => self.hardware(&hcl.hardware, wanted),
             None => (None, Appraisal::default()),
         };
         let policy = &self.trust.tpm;
@@ -202,14 +202,14 @@ impl Judge<'_> {
     }
 
     /// Judges the hardware below a paravisor; returns what it binds, if it is genuine.
-    fn hardware(&self, evidence: &Evidence) -> (Option<Genuine<Digest<64>>>, Appraisal) {
+    fn hardware(&self, evidence: &Evidence, wanted: &Wanted<'_>) -> (Option<Genuine<Digest<64>>>, Appraisal) {
         let mut judged = match evidence {
             Evidence::Snp(evidence) => match evidence.verify(&self.roots.amd, self.at) {
-                Ok(genuine) => (Some(genuine.report_data()), self.snp_platform(&genuine)),
+                Ok(genuine) => (Some(genuine.report_data()), self.snp_platform(&genuine, wanted)),
                 Err(findings) => (None, Appraisal::refused(findings)),
             },
             Evidence::Tdx(evidence) => match evidence.verify(self.roots.intel, self.at) {
-                Ok(genuine) => (Some(genuine.report_data()), self.tdx_platform(&genuine)),
+                Ok(genuine) => (Some(genuine.report_data()), self.tdx_platform(&genuine, wanted)),
                 Err(findings) => (None, Appraisal::refused(findings)),
             },
             Evidence::Tpm(_) => (None, Appraisal::default()),
@@ -220,32 +220,32 @@ impl Judge<'_> {
     }
 
     /// What the policy says of a platform of SEV-SNP.
-    fn snp_platform(&self, genuine: &Genuine<SnpClaims>) -> Appraisal {
+    fn snp_platform(&self, genuine: &Genuine<SnpClaims>, wanted: &Wanted<'_>) -> Appraisal {
         let report = genuine.claims();
         let findings = self.trust.snp.appraise(genuine).into_iter().map(Finding::from);
-        let init_data = init_data(&report.host_data(), &self.trust.host_data);
         Appraisal {
             claims: Some(snp_claims(report)),
-            findings: findings.chain(init_data).collect(),
+            findings: findings.collect(),
             unchecked: self.trust.snp.unchecked().into_iter().collect(),
             instance: Some(Instance::Guest(report.report_id())),
             ..Appraisal::default()
         }
+        .with_init_data(&report.host_data(), &self.trust.host_data, wanted)
     }
 
     /// What the policy says of a platform of TDX.
-    fn tdx_platform(&self, genuine: &Genuine<TdxClaims>) -> Appraisal {
+    fn tdx_platform(&self, genuine: &Genuine<TdxClaims>, wanted: &Wanted<'_>) -> Appraisal {
         let claims = genuine.claims();
         let findings = self.trust.tdx.appraise(genuine).into_iter().map(Finding::from);
-        let init_data = init_data(&claims.mr_config_id, &self.trust.mr_config_id);
         let mut unchecked: BTreeSet<String> = self.trust.tdx.unchecked().into_iter().collect();
         unchecked.insert("whether all quotes of a build are of one TD, which TDX does not tell".into());
         Appraisal {
             claims: Some(json!(claims)),
-            findings: findings.chain(init_data).collect(),
+            findings: findings.collect(),
             unchecked,
             ..Appraisal::default()
         }
+        .with_init_data(&claims.mr_config_id, &self.trust.mr_config_id, wanted)
     }
 }
 
@@ -268,24 +268,27 @@ fn snp_claims(report: &SnpClaims) -> Value {
     })
 }
 
-/// The init-data must be one that the policy names; where it names none, there must be none.
-fn init_data<const N: usize>(found: &Digest<N>, pins: &[Digest<N>]) -> Option<Finding> {
-    let none = [Digest::ZERO];
-    let pins = if pins.is_empty() { &none[..] } else { pins };
-    let shown = |digest: &Digest<N>| {
-        if *digest == Digest::ZERO {
-            "none".into()
-        } else {
-            digest.to_string()
-        }
-    };
-    (!pins.contains(found)).then(|| Finding::InitDataDiffers {
-        found: shown(found),
-        wanted: pins.iter().map(shown).collect::<Vec<_>>().join(" or "),
-    })
-}
-
 impl Appraisal {
+    /// The init-data of a builder must be one that the policy names; where it names none, there must be none.
+    fn with_init_data<const N: usize>(mut self, found: &Digest<N>, pins: &[Digest<N>], wanted: &Wanted<'_>) -> Self {
+        if pins.is_empty() && wanted.launches.is_none() {
+            self.unchecked.insert("which init-data the VM was given".into());
+            return self;
+        }
+        let none = [Digest::ZERO];
+        let pins = if pins.is_empty() { &none[..] } else { pins };
+        let shown = |digest: &Digest<N>| match *digest == Digest::ZERO {
+            true => "none".into(),
+            false => digest.to_string(),
+        };
+        let differs = (!pins.contains(found)).then(|| Finding::InitDataDiffers {
+            found: shown(found),
+            wanted: pins.iter().map(shown).collect::<Vec<_>>().join(" or "),
+        });
+        self.findings.extend(differs);
+        self
+    }
+
     fn refused<F: Into<Finding>>(findings: Vec<F>) -> Self {
         Self {
             findings: findings.into_iter().map(F::into).collect(),

@@ -122,6 +122,14 @@ impl Generation {
         self.findings.extend(after.into_iter().flatten());
     }
 
+    /// Judges generation 0, which nobody built whom evidence could vouch for.
+    fn judge_root(&mut self, judge: &Judge<'_>) {
+        let release = self.release();
+        if self.record.terms.previous.is_none() && !judge.trust.roots.contains(&release) {
+            self.findings.push(Finding::RootNotTrusted { release });
+        }
+    }
+
     fn take(&mut self, file: &str, appraisal: Appraisal) {
         let about = |finding| Finding::Evidence {
             file: file.into(),
@@ -269,6 +277,9 @@ impl Chain {
         for index in 0..line.len() {
             let (parents, rest) = line.split_at_mut(index);
             rest[0].judge_builder(parents.last(), judge);
+        }
+        if let Some(first) = line.first_mut() {
+            first.judge_root(judge);
         }
         let mut findings = stolen(&line);
         findings.extend(forks(&line, &self.generations));

@@ -142,7 +142,7 @@ impl Claims {
 }
 
 /// Reads what statements are about; every file is compared with the manifest as it is read.
-pub(super) fn read(folder: &Path, manifest: Manifest) -> Result<Subject> {
+pub fn read(folder: &Path, manifest: Manifest) -> Result<Subject> {
     let listed = |name: &str| {
         let stamp = manifest.files.iter().find(|(file, _)| file.as_str() == name);
         let bytes = files::read(&folder.join(name), LIMIT).ok();

@@ -59,6 +59,14 @@ mod tests {
         let text = serde_json::to_string(&evidence).unwrap();
         assert_eq!(text, r#"{"platform":"snp","report":"AAEC"}"#);
         assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), evidence);
+        let values = [(11, Bytes::from(vec![1]))].into();
+        let evidence = Evidence::Tpm(TpmEvidence {
+            pcrs: [("sha256".into(), values)].into(),
+            ..TpmEvidence::default()
+        });
+        let text = serde_json::to_string(&evidence).unwrap();
+        assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), evidence);
+        assert!(serde_json::from_str::<Evidence>(&text.replace("11", "300")).is_err());
         assert!(serde_json::from_str::<Evidence>(r#"{"platform":"snp","report":"AAE"}"#).is_err());
         assert!(serde_json::from_str::<Evidence>(r#"{"platform":"snp","report":"","other":1}"#).is_err());
     }

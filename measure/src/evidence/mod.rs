@@ -15,6 +15,7 @@ pub mod tpm;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,8 @@ pub struct TpmEvidence {
     /// `TPMT_SIGNATURE`.
     pub signature: Bytes,
     /// The values of the quoted PCRs by bank, as the TCG names its hash (`sha256`), and index.
-    pub pcrs: BTreeMap<alloc::string::String, BTreeMap<u8, Bytes>>,
+    #[serde(deserialize_with = "banks")]
+    pub pcrs: BTreeMap<String, BTreeMap<u8, Bytes>>,
     /// The log of the firmware, which explains the PCRs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_log: Option<Bytes>,
@@ -85,6 +87,21 @@ pub struct TpmEvidence {
     /// Azure's paravisor (HCL), which binds the AK to a confidential VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hcl: Option<HclEvidence>,
+}
+
+/// Reads PCRs by their index. Keys of JSON are text, which serde takes for numbers only where no tag stands before them.
+fn banks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, BTreeMap<u8, Bytes>>, D::Error> {
+    use serde::de::Error as _;
+    type Named<T> = BTreeMap<String, T>;
+    let index = |(index, value): (String, Bytes)| {
+        let number = index
+            .parse()
+            .map_err(|_| D::Error::custom("a PCR has a number below 256"));
+        number.map(|number: u8| (number, value))
+    };
+    let banks = Named::<Named<Bytes>>::deserialize(deserializer)?.into_iter();
+    let bank = |(name, values): (_, Named<Bytes>)| Ok((name, values.into_iter().map(index).collect::<Result<_, _>>()?));
+    banks.map(bank).collect()
 }
 
 /// What ties the AK of Azure's vTPM to a confidential VM.
