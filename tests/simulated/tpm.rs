@@ -10,7 +10,7 @@ use rsa::rand_core::{CryptoRng, Error, RngCore};
 use rsa::traits::SignatureScheme as _;
 
 /// The key of a simulated TPM.
-pub enum Ak {
+pub(crate) enum Ak {
     P256(p256::ecdsa::SigningKey),
     P384(p384::ecdsa::SigningKey),
     /// RSA-2048, and whether it signs with RSAPSS.
@@ -18,37 +18,37 @@ pub enum Ak {
 }
 
 /// What a quote says; [`Simulated::evidence`] signs it.
-pub struct Simulated {
-    pub ak: Ak,
-    pub extra_data: Vec<u8>,
+pub(crate) struct Simulated {
+    pub(crate) ak: Ak,
+    pub(crate) extra_data: Vec<u8>,
     /// Values by bank (`sha256`, `sha384`, `sha1`) and index.
-    pub pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<u8>>>,
+    pub(crate) pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<u8>>>,
     /// `TPM_ALG_ID` of the hash that is signed.
-    pub hash: u16,
+    pub(crate) hash: u16,
 }
 
-pub const SHA1: u16 = 0x4;
-pub const SHA256: u16 = 0xb;
-pub const SHA384: u16 = 0xc;
+pub(crate) const SHA1: u16 = 0x4;
+pub(crate) const SHA256: u16 = 0xb;
+pub(crate) const SHA384: u16 = 0xc;
 
 impl Ak {
     /// A key on P-256; another for another `seed`, which is not zero.
-    pub fn p256(seed: u8) -> Self {
+    pub(crate) fn p256(seed: u8) -> Self {
         Self::P256(p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a scalar"))
     }
 
-    pub fn p384(seed: u8) -> Self {
+    pub(crate) fn p384(seed: u8) -> Self {
         Self::P384(p384::ecdsa::SigningKey::from_slice(&[seed; 48]).expect("a scalar"))
     }
 
     /// A key of so many bits.
-    pub fn rsa(bits: usize, pss: bool) -> Self {
+    pub(crate) fn rsa(bits: usize, pss: bool) -> Self {
         let key = rsa::RsaPrivateKey::new(&mut Counter(1), bits).expect("a key");
         Self::Rsa(Box::new(key), pss)
     }
 
     /// `SubjectPublicKeyInfo` in DER.
-    pub fn spki(&self) -> Vec<u8> {
+    pub(crate) fn spki(&self) -> Vec<u8> {
         let der = match self {
             Self::P256(key) => key.verifying_key().to_public_key_der(),
             Self::P384(key) => key.verifying_key().to_public_key_der(),
@@ -58,7 +58,7 @@ impl Ak {
     }
 
     /// SHA-256 of the public key, as a policy names it.
-    pub fn digest(&self) -> Sha256 {
+    pub(crate) fn digest(&self) -> Sha256 {
         Sha256::of(self.spki())
     }
 
@@ -68,23 +68,39 @@ impl Ak {
         let (scheme, numbers) = match self {
             Self::P256(key) => {
                 let signed: p256::ecdsa::Signature = key.sign_prehash(&digest).expect("a digest");
-                (0x18_u16, vec![signed.r().to_bytes().to_vec(), signed.s().to_bytes().to_vec()])
+                (
+                    0x18_u16,
+                    vec![signed.r().to_bytes().to_vec(), signed.s().to_bytes().to_vec()],
+                )
             }
             Self::P384(key) => {
                 let signed: p384::ecdsa::Signature = key.sign_prehash(&digest).expect("a digest");
-                (0x18, vec![signed.r().to_bytes().to_vec(), signed.s().to_bytes().to_vec()])
+                (
+                    0x18,
+                    vec![signed.r().to_bytes().to_vec(), signed.s().to_bytes().to_vec()],
+                )
             }
-            Self::Rsa(key, false) => (0x14, vec![pkcs1(hash).sign(None::<&mut Counter>, key, &digest).expect("signed")]),
-            Self::Rsa(key, true) => (0x16, vec![pss(hash).sign(Some(&mut Counter(2)), key, &digest).expect("signed")]),
+            Self::Rsa(key, false) => (
+                0x14,
+                vec![pkcs1(hash).sign(None::<&mut Counter>, key, &digest).expect("signed")],
+            ),
+            Self::Rsa(key, true) => (
+                0x16,
+                vec![pss(hash).sign(Some(&mut Counter(2)), key, &digest).expect("signed")],
+            ),
         };
         let numbers = numbers.iter().flat_map(|number| sized(number));
-        [scheme.to_be_bytes(), hash.to_be_bytes()].concat().into_iter().chain(numbers).collect()
+        [scheme.to_be_bytes(), hash.to_be_bytes()]
+            .concat()
+            .into_iter()
+            .chain(numbers)
+            .collect()
     }
 }
 
 impl Simulated {
     /// A TPM that quotes these values of the bank SHA-256.
-    pub fn new(ak: Ak, extra_data: &[u8], pcrs: impl IntoIterator<Item = (u8, Sha256)>) -> Self {
+    pub(crate) fn new(ak: Ak, extra_data: &[u8], pcrs: impl IntoIterator<Item = (u8, Sha256)>) -> Self {
         let values = pcrs.into_iter().map(|(pcr, value)| (pcr, value.bytes().to_vec()));
         Self {
             ak,
@@ -95,18 +111,31 @@ impl Simulated {
     }
 
     /// `TPMS_ATTEST`.
-    pub fn message(&self) -> Vec<u8> {
+    pub(crate) fn message(&self) -> Vec<u8> {
         let signer = [&[0, 0xb][..], Sha256::of(self.ak.spki()).bytes()].concat();
-        let clock = [0, 0, 0, 0, 0, 1, 0, 0, /* resets */ 0, 0, 0, 7, /* restarts */ 0, 0, 0, 1, /* safe */ 1];
+        let clock = [
+            0, 0, 0, 0, 0, 1, 0, 0, /* resets */ 0, 0, 0, 7, /* restarts */ 0, 0, 0, 1, /* safe */ 1,
+        ];
         let firmware = 0x2024_0125_0012_0000_u64.to_be_bytes();
-        let head = [&[0xff, 0x54, 0x43, 0x47, 0x80, 0x18][..], &sized(&signer), &sized(&self.extra_data)].concat();
-        let values: Vec<u8> = self.pcrs.values().flat_map(BTreeMap::values).flatten().copied().collect();
+        let head = [
+            &[0xff, 0x54, 0x43, 0x47, 0x80, 0x18][..],
+            &sized(&signer),
+            &sized(&self.extra_data),
+        ]
+        .concat();
+        let values: Vec<u8> = self
+            .pcrs
+            .values()
+            .flat_map(BTreeMap::values)
+            .flatten()
+            .copied()
+            .collect();
         let digest = sized(&digest(self.hash, &values));
         [&head[..], &clock, &firmware, &self.selections(), &digest].concat()
     }
 
     /// The quote with its signature.
-    pub fn evidence(&self) -> TpmEvidence {
+    pub(crate) fn evidence(&self) -> TpmEvidence {
         let message = self.message();
         let pcrs = self.pcrs.iter().map(|(bank, values)| {
             let values = values.iter().map(|(pcr, value)| (*pcr, value.clone().into()));
@@ -123,7 +152,10 @@ impl Simulated {
 
     /// `TPML_PCR_SELECTION`.
     fn selections(&self) -> Vec<u8> {
-        let mut bytes = u32::try_from(self.pcrs.len()).expect("few banks").to_be_bytes().to_vec();
+        let mut bytes = u32::try_from(self.pcrs.len())
+            .expect("few banks")
+            .to_be_bytes()
+            .to_vec();
         for (bank, values) in &self.pcrs {
             let bank = match *bank {
                 "sha1" => SHA1,

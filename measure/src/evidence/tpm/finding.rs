@@ -46,6 +46,8 @@ pub enum TpmFinding {
         subject: String,
         why: String,
     },
+    #[error("root {position} of the policy cannot be read: {why}")]
+    TpmRootUnreadable { position: usize, why: String },
     #[error("the HCL report binds the attestation key {bound}, but the evidence has {key}")]
     TpmAkNotBound { bound: Sha256, key: Sha256 },
     #[error(
