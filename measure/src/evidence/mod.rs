@@ -7,7 +7,8 @@
 mod bytes;
 pub mod coco;
 mod report_data;
-pub mod snp_report;
+pub mod snp;
+pub mod tdx;
 pub mod tdx_quote;
 pub mod tpm;
 
@@ -19,8 +20,10 @@ use serde::{Deserialize, Serialize};
 
 pub use bytes::Bytes;
 pub use report_data::NoReportData;
-pub use snp_report::SnpReport;
+pub use snp::{AmdRoots, SnpClaims, SnpFinding, SnpPolicy, SnpReport};
+pub use tdx::{TcbStatus, TdxClaims, TdxFinding, TdxPolicy, TdxRoot};
 pub use tdx_quote::TdxQuote;
+pub use tpm::{AkTrust, TpmClaims, TpmFinding, TpmPolicy};
 
 /// Evidence of one platform and its endorsements, as it travels in a release.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

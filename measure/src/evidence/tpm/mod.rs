@@ -29,7 +29,8 @@ pub use policy::TpmPolicy;
 pub use quote::Quote;
 pub use signature::Signature;
 
-use super::snp_report::SnpReport;
+use super::snp::SnpClaims;
+use super::tdx::TdxClaims;
 use super::{Bytes, Evidence, Genuine, HclEvidence, TpmEvidence};
 use crate::event_log::{Digests, EventLog};
 use crate::{Digest, FieldError, Sha256};
@@ -59,6 +60,8 @@ pub struct TpmClaims {
     /// Why the key is trusted.
     pub vouched_by: VouchedBy,
     pub firmware_version: u64,
+    /// For how long the TPM has been running, over all its life, in milliseconds.
+    pub clock: u64,
     /// How often the TPM was reset: once a boot.
     pub reset_count: u32,
     /// How often it was resumed since.
@@ -122,6 +125,7 @@ impl TpmEvidence {
                 key: key.digest(),
                 vouched_by,
                 firmware_version: quote.firmware_version,
+                clock: quote.clock,
                 reset_count: quote.reset_count,
                 restart_count: quote.restart_count,
                 event_log,
@@ -184,10 +188,17 @@ impl HclEvidence {
     }
 }
 
-impl Genuine<SnpReport> {
+impl Genuine<SnpClaims> {
     /// Returns `REPORT_DATA`, to which the HCL ties its vTPM.
     pub fn report_data(&self) -> Genuine<Digest<64>> {
         Genuine(self.0.report_data())
+    }
+}
+
+impl Genuine<TdxClaims> {
+    /// Returns `REPORTDATA`, to which the HCL ties its vTPM.
+    pub const fn report_data(&self) -> Genuine<Digest<64>> {
+        Genuine(self.0.report_data)
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Quote<'a> {
     pub signer: &'a [u8],
     /// `extraData`, which the caller chose: at most 66 bytes.
     pub extra_data: &'a [u8],
+    /// For how long the TPM has been running, over all its life, in milliseconds.
+    pub clock: u64,
     /// How often the TPM was reset: once a boot.
     pub reset_count: u32,
     /// How often it was resumed since.
@@ -65,7 +67,7 @@ impl<'a> Quote<'a> {
         check(kind == QUOTE, "type of the attestation", 4, kind, "0x8018, a quote")?;
         let signer = fields.sized("size of the qualified signer", LONGEST, "no more than 66")?;
         let extra_data = fields.sized("size of the extra data", LONGEST, "no more than 66")?;
-        fields.u64("clock")?;
+        let clock = fields.u64("clock")?;
         let reset_count = fields.u32("reset count")?;
         let restart_count = fields.u32("restart count")?;
         let (offset, safe) = (fields.offset(), fields.u8("safe")?);
@@ -77,6 +79,7 @@ impl<'a> Quote<'a> {
         Ok(Self {
             signer,
             extra_data,
+            clock,
             reset_count,
             restart_count,
             firmware_version,
