@@ -6,6 +6,9 @@
 
 #[path = "simulated/tpm.rs"]
 mod simulated;
+#[allow(dead_code, reason = "one kind of TD is enough here")]
+#[path = "simulated/tdx.rs"]
+mod tdx;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,11 +16,11 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, HEXLOWER};
 use jiff::Timestamp;
-use measure::Sha256;
 use measure::event_log::{EventLog, LogOf, Register};
 use measure::evidence::coco;
 use measure::evidence::tpm::{AkTrust, HclReport, Quote, TpmFinding, TpmPolicy, VouchedBy};
-use measure::evidence::{Bytes, Evidence, TpmEvidence};
+use measure::evidence::{AmdRoots, Bytes, Evidence, Genuine, HclEvidence, TdxRoot, TpmEvidence};
+use measure::{Digest, Sha256};
 use simulated::{Ak, Simulated};
 
 /// When the data was collected.
@@ -47,6 +50,104 @@ fn real_quotes_are_genuine_if_their_key_is_trusted() {
         let nobody = evidence.verify(&AkTrust::default(), at()).unwrap_err();
         assert_eq!(nobody, [TpmFinding::TpmAkNotTrusted { key: claims.key }], "{file}");
     }
+}
+
+/// Azure's with SEV-SNP: the chip vouches for the paravisor's report, and that for the key.
+#[test]
+fn real_azure_evidence_is_of_confidential_vms() {
+    let Some(vtpm) = vtpm() else { return };
+    for (file, _) in &REAL[1..5] {
+        let evidence = tpm(&vtpm.join(file));
+        let trust = with_hardware(&evidence);
+        let claims = evidence.verify(&trust, at()).unwrap();
+        assert_eq!(claims.claims().vouched_by, VouchedBy::Hcl, "{file}");
+        assert_eq!(TpmPolicy::default().appraise(&claims), [], "{file}");
+    }
+}
+
+/// No collateral of their platform is known: the hardware's evidence cannot be verified, and nothing else vouches.
+#[test]
+fn azure_evidence_whose_hardware_is_not_genuine_is_of_nobody() {
+    let Some(vtpm) = vtpm() else { return };
+    let evidence = tpm(&vtpm.join(REAL[5].0));
+    let Evidence::Tdx(td) = &*evidence.hcl.as_ref().unwrap().hardware else {
+        panic!("Azure's TDX is TDX");
+    };
+    assert!(td.verify(TdxRoot::INTEL, at()).is_err());
+    let key = Sha256::of(&*evidence.ak);
+    let findings = evidence.verify(&AkTrust::default(), at()).unwrap_err();
+    assert_eq!(findings, [TpmFinding::TpmAkNotTrusted { key }]);
+}
+
+/// Both are genuine, but of different VMs.
+#[test]
+fn hardware_of_another_vm() {
+    let Some(vtpm) = vtpm() else { return };
+    let read = |file: &str| tpm(&vtpm.join("trustee/az-snp-vtpm").join(file));
+    let [mut evidence, other] = [read("evidence-v1.json"), read("evidence-genoa.json")];
+    let embedded = *genuine_hardware(&evidence).claims();
+    let hardware = *genuine_hardware(&other).claims();
+    assert_eq!(
+        evidence.verify(&with_hardware(&other), at()).unwrap_err(),
+        [TpmFinding::TpmHclHardwareDiffers { embedded, hardware }]
+    );
+    // the same report, but not where it travels on its own
+    let trust = with_hardware(&evidence);
+    evidence.hcl.as_mut().unwrap().hardware = other.hcl.unwrap().hardware;
+    let findings = evidence.verify(&trust, at()).unwrap_err();
+    assert!(
+        matches!(findings[..], [TpmFinding::TpmHclHardwareDiffers { .. }]),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_td_vouches_for_its_vtpm() {
+    let ak = Ak::rsa(2048, false);
+    let (report, report_data) = simulated::hcl_of_td(&ak);
+    let mut evidence = Simulated::new(ak, b"nonce", values(0..12)).evidence();
+    let td = |report_data| tdx::Td {
+        report_data,
+        ..tdx::Td::default()
+    };
+    let genuine = |report_data| {
+        let quote = td(report_data).evidence(&tdx::Platform::default());
+        let claims = quote.verify(TdxRoot::simulated(&tdx::root()), tdx::now()).unwrap();
+        let hardware = Some(claims.report_data());
+        let trust = AkTrust {
+            hardware,
+            ..AkTrust::default()
+        };
+        (quote, trust)
+    };
+    let (quote, trust) = genuine(report_data);
+    evidence.hcl = Some(HclEvidence {
+        report: report.into(),
+        hardware: Box::new(Evidence::Tdx(quote)),
+    });
+    let claims = evidence.verify(&trust, tdx::now()).unwrap();
+    assert_eq!(claims.claims().vouched_by, VouchedBy::Hcl);
+    let (_, other) = genuine([0x33; 64]);
+    let findings = evidence.verify(&other, tdx::now()).unwrap_err();
+    assert!(
+        matches!(findings[..], [TpmFinding::TpmHclHardwareDiffers { .. }]),
+        "{findings:?}"
+    );
+}
+
+/// Trust in nothing but the hardware that came along, which is genuine.
+fn with_hardware(evidence: &TpmEvidence) -> AkTrust {
+    AkTrust {
+        hardware: Some(genuine_hardware(evidence)),
+        ..AkTrust::default()
+    }
+}
+
+fn genuine_hardware(evidence: &TpmEvidence) -> Genuine<Digest<64>> {
+    let Evidence::Snp(snp) = &*evidence.hcl.as_ref().unwrap().hardware else {
+        panic!("Azure's SNP is SNP");
+    };
+    snp.verify(&AmdRoots::amd(), at()).unwrap().report_data()
 }
 
 #[test]
