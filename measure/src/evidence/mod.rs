@@ -6,6 +6,7 @@
 
 mod bytes;
 pub mod coco;
+mod pem;
 mod report_data;
 pub mod snp;
 pub mod tdx;
@@ -19,6 +20,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use bytes::Bytes;
+pub use pem::{NoPem, certificates};
 pub use report_data::NoReportData;
 pub use snp::{AmdRoots, SnpClaims, SnpFinding, SnpPolicy, SnpReport};
 pub use tdx::{TcbStatus, TdxClaims, TdxFinding, TdxPolicy, TdxRoot};
