@@ -85,8 +85,8 @@ fn hardware_of_another_vm() {
     let Some(vtpm) = vtpm() else { return };
     let read = |file: &str| tpm(&vtpm.join("trustee/az-snp-vtpm").join(file));
     let [mut evidence, other] = [read("evidence-v1.json"), read("evidence-genoa.json")];
-    let embedded = *genuine_hardware(&evidence).claims();
-    let hardware = *genuine_hardware(&other).claims();
+    let embedded = genuine_hardware(&evidence).claims().to_string();
+    let hardware = genuine_hardware(&other).claims().to_string();
     assert_eq!(
         evidence.verify(&with_hardware(&other), at()).unwrap_err(),
         [TpmFinding::TpmHclHardwareDiffers { embedded, hardware }]
@@ -552,7 +552,7 @@ fn something_else_that_a_tpm_signed() {
 /// Made by Python's `cryptography`: see `ak_certificates.py`.
 #[test]
 fn certificates_lead_to_a_root_of_the_policy() {
-    let (evidence, roots) = (ak_evidence(&["ak", "middle"]), roots(&["forged-root", "root"]));
+    let (evidence, roots) = (ak_evidence(&["ak", "middle"]), certificates(&["forged-root", "root"]));
     let root = Sha256::of(&*roots[1]);
     let trust = AkTrust {
         roots,
@@ -631,7 +631,7 @@ fn certificates_that_do_not_vouch() {
     ] {
         let evidence = ak_evidence(chain);
         let trust = AkTrust {
-            roots: roots(&["root"]),
+            roots: certificates(&["root"]),
             ..AkTrust::default()
         };
         let findings = evidence.verify(&trust, at()).unwrap_err();
@@ -651,7 +651,7 @@ fn certificates_that_do_not_vouch() {
 fn forged_root() {
     let evidence = ak_evidence(&["ak", "forged-middle", "forged-root"]);
     let trust = |name| AkTrust {
-        roots: roots(&[name]),
+        roots: certificates(&[name]),
         ..AkTrust::default()
     };
     assert!(evidence.verify(&trust("forged-root"), at()).is_ok());
@@ -662,10 +662,6 @@ fn forged_root() {
 fn certificates(names: &[&str]) -> Vec<Bytes> {
     let all: BTreeMap<String, Bytes> = serde_json::from_str(include_str!("simulated/ak-certificates.json")).unwrap();
     names.iter().map(|name| all[*name].clone()).collect()
-}
-
-fn roots(names: &[&str]) -> Vec<Bytes> {
-    certificates(names)
 }
 
 /// A quote of the key that the certificates are of.
