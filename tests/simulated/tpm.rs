@@ -1,13 +1,16 @@
 //! A TPM in the test: it signs whatever it is told to, with a key that nothing but a policy can trust.
 
+#![allow(dead_code, reason = "not every test needs every kind of key")]
+
 use std::collections::BTreeMap;
 
+use data_encoding::BASE64URL_NOPAD;
 use measure::evidence::TpmEvidence;
 use measure::{Sha256, Sha384};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::pkcs8::EncodePublicKey as _;
 use rsa::rand_core::{CryptoRng, Error, RngCore};
-use rsa::traits::SignatureScheme as _;
+use rsa::traits::{PublicKeyParts as _, SignatureScheme as _};
 
 /// The key of a simulated TPM.
 pub(crate) enum Ak {
@@ -169,6 +172,27 @@ impl Simulated {
         }
         bytes
     }
+}
+
+/// What the paravisor of a VM with TDX says of the RSA key of its vTPM: a report of the HCL, and the `REPORTDATA` that it
+/// has the hardware quote.
+pub(crate) fn hcl_of_td(ak: &Ak) -> (Vec<u8>, [u8; 64]) {
+    let Ak::Rsa(key, _) = ak else {
+        panic!("Azure's keys are RSA")
+    };
+    let modulus = BASE64URL_NOPAD.encode(&key.n().to_bytes_be());
+    let claims = format!(r#"{{"keys":[{{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"{modulus}"}}]}}"#);
+    let length = u32::try_from(claims.len()).expect("short claims");
+    let mut report_data = [0; 64];
+    report_data[..32].copy_from_slice(Sha256::of(&claims).bytes());
+    let mut hardware = vec![0; 1184];
+    hardware[0] = 0x81;
+    hardware[128..192].copy_from_slice(&report_data);
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let head = words(&[2, 1236 + length, 2, 0, 0, 0, 0]);
+    let middle = words(&[20 + length, 1, 4, 1, length]);
+    let report = [b"HCLA", &head[..], &hardware, &middle, claims.as_bytes()].concat();
+    (report, report_data)
 }
 
 /// A digest as long as the hash's; of SHA-1, which nobody here computes, one of the right size.

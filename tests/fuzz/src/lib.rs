@@ -9,7 +9,8 @@ use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::cpio::Archives;
 use measure::erofs::Erofs;
 use measure::event_log::{EventLog, LogOf, compare};
-use measure::evidence::{SnpReport, TdxQuote};
+use measure::evidence::tpm::{AkTrust, TpmPolicy};
+use measure::evidence::{Evidence, HclEvidence, SnpEvidence, SnpReport, TdxQuote, TpmEvidence, coco};
 use measure::fat::Fat;
 use measure::gpt::Gpt;
 use measure::host::{Boot, Host, VirtioBlk};
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("erofs", erofs),
     ("cpio", cpio),
     ("fat", fat),
+    ("tpm-attest", tpm_attest),
+    ("coco-json", coco_json),
 ];
 
 /// Firmware that is started with SEV-SNP.
@@ -200,6 +203,53 @@ pub fn fat(bytes: &[u8]) {
     let volume = Sectors(sectors.collect());
     if let Ok(fat) = Fat::read(&volume) {
         let _ = fat.contents();
+    }
+}
+
+/// A quote of a TPM, its signature, key and certificate, an HCL report, an event log: each after its length in two bytes.
+///
+/// A byte of each quoted value follows; the policy trusts every key.
+pub fn tpm_attest(bytes: &[u8]) {
+    let mut rest = bytes;
+    let mut next = || {
+        let (length, tail) = rest.split_first_chunk().unwrap_or((&[0; 2], &[]));
+        let (taken, behind) = tail.split_at(usize::from(u16::from_le_bytes(*length)).min(tail.len()));
+        rest = behind;
+        taken.to_vec()
+    };
+    let [quote, signature, ak, certificate, hcl, log] = std::array::from_fn(|_| next());
+    let values = (0..24).zip(rest).map(|(pcr, byte)| (pcr, vec![*byte; 32].into()));
+    let trust = AkTrust {
+        keys: [Sha256::of(&ak)].into(),
+        roots: vec![certificate.clone().into()],
+        hardware: None,
+    };
+    let hardware = Box::new(Evidence::Snp(SnpEvidence::default()));
+    let evidence = TpmEvidence {
+        quote: quote.into(),
+        signature: signature.into(),
+        pcrs: BTreeMap::from([("sha256".to_owned(), values.collect())]),
+        event_log: (!log.is_empty()).then(|| log.into()),
+        ak: ak.into(),
+        ak_certificates: vec![certificate.into()],
+        hcl: (!hcl.is_empty()).then(|| HclEvidence {
+            report: hcl.into(),
+            hardware,
+        }),
+    };
+    match evidence.verify(&trust, jiff::Timestamp::UNIX_EPOCH) {
+        Ok(claims) => drop(TpmPolicy::default().appraise(&claims)),
+        Err(findings) => assert!(!findings.is_empty(), "refused without a reason"),
+    }
+}
+
+/// The JSON of an attester of Confidential Containers.
+pub fn coco_json(bytes: &[u8]) {
+    if let Ok(evidence) = coco::read(bytes) {
+        let _ = evidence.binds(b"challenge");
+        if let Evidence::Tpm(tpm) = evidence {
+            let _ = tpm.verify(&AkTrust::default(), jiff::Timestamp::UNIX_EPOCH);
+        }
     }
 }
 

@@ -23,15 +23,17 @@ struct Entry {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 enum Kind {
+    #[serde(rename = "Empty")]
     Empty,
-    ARK,
-    ASK,
-    VCEK,
-    VLEK,
-    CRL,
+    Ark,
+    Ask,
+    Vcek,
+    Vlek,
+    Crl,
     /// Named by its GUID.
-    OTHER(#[allow(dead_code, reason = "only its presence is read")] String),
+    Other(#[allow(dead_code, reason = "only its presence is read")] String),
 }
 
 /// A report of SEV-SNP without its reserved bytes, which are zero: SEV-SNP Firmware ABI (56860) revision 1.58, table 23.
@@ -124,9 +126,9 @@ impl Snp {
         };
         for entry in self.cert_chain.into_iter().flatten() {
             match entry.cert_type {
-                Kind::ARK | Kind::ASK | Kind::VCEK | Kind::VLEK => evidence.certificates.push(entry.data.into()),
-                Kind::CRL => evidence.crls.push(entry.data.into()),
-                Kind::Empty | Kind::OTHER(_) => {}
+                Kind::Ark | Kind::Ask | Kind::Vcek | Kind::Vlek => evidence.certificates.push(entry.data.into()),
+                Kind::Crl => evidence.crls.push(entry.data.into()),
+                Kind::Empty | Kind::Other(_) => {}
             }
         }
         Ok(Evidence::Snp(evidence))

@@ -3,6 +3,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
 use jiff::Timestamp;
 use x509_cert::Certificate;
@@ -43,41 +44,58 @@ const UNDERSTOOD: [&str; 4] = [
 /// The first of `certificates` is that of `ak`; each is signed by the next one, and the last by a root. All, the root
 /// too, must be valid at `at`, and all but the first be of authorities.
 pub(super) fn root(ak: &Key, certificates: &[Bytes], roots: &[Bytes], at: Timestamp) -> Result<Sha256, TpmFinding> {
-    let roots: alloc::vec::Vec<_> = roots
-        .iter()
-        .filter_map(|der| Some((Sha256::of(&**der), Read::read(der).ok()?)))
-        .collect();
+    let roots = read_all(roots)?;
     let mut issued: Option<Read> = None;
     for (index, der) in certificates.iter().take(LONGEST).enumerate() {
-        let found = |subject: String| {
-            move |why: String| TpmFinding::TpmCertificateInvalid {
-                position: index + 1,
-                subject,
-                why,
-            }
-        };
-        let read = Read::read(der).map_err(found("not read".into()))?;
-        let subject = read.certificate.tbs_certificate.subject.to_string();
+        let read = Read::read(der).map_err(|why| invalid(index, "not read".into(), why))?;
         let checked = match &issued {
             None => read.is_of(ak, at),
             Some(issued) => read.issued(issued, index - 1, at),
         };
-        checked.map_err(found(subject.clone()))?;
-        let root = roots.iter().find(|(_, root)| root.may_have_issued(&read));
-        if let Some((digest, root)) = root {
-            let trusted = root.issued(&read, index, at).map(|()| *digest);
-            return trusted.map_err(found(format!("its root {}", root.certificate.tbs_certificate.subject)));
+        checked.map_err(|why| invalid(index, read.subject(), why))?;
+        if let Some(root) = issuer(&read, &roots, index, at)? {
+            return Ok(root);
         }
         issued = Some(read);
     }
-    let last = issued.map(|read| read.certificate.tbs_certificate);
-    Err(TpmFinding::TpmCertificateInvalid {
-        position: certificates.len(),
-        subject: last.as_ref().map_or(String::new(), |last| last.subject.to_string()),
-        why: last.map_or("there is none".into(), |last| {
-            format!("issued by {}, which is no root of the policy", last.issuer)
-        }),
+    Err(match issued {
+        None => invalid(0, "not there".into(), "there is none".into()),
+        Some(last) => {
+            let issuer = &last.certificate.tbs_certificate.issuer;
+            let why = format!("issued by {issuer}, which is no root of the policy");
+            invalid(certificates.len().min(LONGEST) - 1, last.subject(), why)
+        }
     })
+}
+
+fn read_all(roots: &[Bytes]) -> Result<Vec<(Sha256, Read<'_>)>, TpmFinding> {
+    let mut all = Vec::new();
+    for (index, der) in roots.iter().enumerate() {
+        let position = index + 1;
+        let root = Read::read(der).map_err(|why| TpmFinding::TpmRootUnreadable { position, why })?;
+        all.push((Sha256::of(&**der), root));
+    }
+    Ok(all)
+}
+
+/// Returns which root issued the certificate; nothing if none has the name of its issuer.
+fn issuer(read: &Read, roots: &[(Sha256, Read)], index: usize, at: Timestamp) -> Result<Option<Sha256>, TpmFinding> {
+    let mut refusal = None;
+    for (digest, root) in roots.iter().filter(|(_, root)| root.may_have_issued(read)) {
+        match root.issued(read, index, at) {
+            Ok(()) => return Ok(Some(*digest)),
+            Err(why) => refusal = Some(invalid(index, format!("its root {}", root.subject()), why)),
+        }
+    }
+    refusal.map_or(Ok(None), Err)
+}
+
+fn invalid(index: usize, subject: String, why: String) -> TpmFinding {
+    TpmFinding::TpmCertificateInvalid {
+        position: index + 1,
+        subject,
+        why,
+    }
 }
 
 impl<'a> Read<'a> {
@@ -91,6 +109,10 @@ impl<'a> Read<'a> {
             signed,
             key,
         })
+    }
+
+    fn subject(&self) -> String {
+        self.certificate.tbs_certificate.subject.to_string()
     }
 
     /// Checks the certificate of the AK itself.

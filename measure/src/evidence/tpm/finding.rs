@@ -46,6 +46,8 @@ pub enum TpmFinding {
         subject: String,
         why: String,
     },
+    #[error("root {position} of the policy cannot be read: {why}")]
+    TpmRootUnreadable { position: usize, why: String },
     #[error("the HCL report binds the attestation key {bound}, but the evidence has {key}")]
     TpmAkNotBound { bound: Sha256, key: Sha256 },
     #[error(
@@ -55,7 +57,7 @@ pub enum TpmFinding {
     #[error(
         "the hardware report in the HCL report has REPORT_DATA {embedded}, but the evidence of the hardware {hardware}"
     )]
-    TpmHclHardwareDiffers { embedded: Digest<64>, hardware: Digest<64> },
+    TpmHclHardwareDiffers { embedded: String, hardware: String },
     #[error("PCR {pcr} was not quoted, but the policy wants it")]
     TpmPcrNotQuoted { pcr: u8 },
     #[error("the policy wants PCR {pcr}, which holds {value}, but the event log has no event of it")]

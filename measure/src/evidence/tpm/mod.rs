@@ -183,8 +183,11 @@ impl HclEvidence {
             (HclHardware::Tdx(_), Evidence::Tdx(_)) => true,
             _ => false,
         };
-        let finding = TpmFinding::TpmHclHardwareDiffers { embedded, hardware };
-        (same && embedded == hardware).then_some(()).ok_or(finding)
+        let finding = || TpmFinding::TpmHclHardwareDiffers {
+            embedded: embedded.to_string(),
+            hardware: hardware.to_string(),
+        };
+        (same && embedded == hardware).then_some(()).ok_or_else(finding)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::finding::TpmFinding;
 use super::{AkTrust, TpmClaims, VouchedBy, pcrs};
@@ -14,7 +14,7 @@ use crate::evidence::{Bytes, Genuine};
 use crate::{Digest, Sha256};
 
 /// What a verifier wants of TPMs. The default trusts none that is not part of a confidential VM.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TpmPolicy {
     /// Attestation keys that are trusted as they are: SHA-256 of their `SubjectPublicKeyInfo`.
