@@ -21,7 +21,7 @@ use simulated::snp::{Authorities, NOW, Platform, Said, renamed};
 type Real = (&'static str, &'static str, SnpProduct);
 
 /// All that are signed by a VCEK, and genuine on the day that they were collected.
-const REAL: [Real; 8] = [
+const REAL: [Real; 7] = [
     (
         "snp/ms-tav/milan_attestation_report.bin",
         "snp/ms-tav/milan_vcek.pem",
@@ -55,11 +55,6 @@ const REAL: [Real; 8] = [
     (
         "vtpm/trustee/az-snp-vtpm/hcl-report.bin",
         "vtpm/trustee/az-snp-vtpm/vcek.pem",
-        SnpProduct::Milan,
-    ),
-    (
-        "vtpm/azure-cvm-tooling/hcl-report-snp.bin",
-        "vtpm/azure-cvm-tooling/certs.pem",
         SnpProduct::Milan,
     ),
 ];
@@ -179,7 +174,7 @@ fn one_bit_flipped_anywhere() {
         COLLECTED,
     ));
     // the others differ in nothing that a verifier sees; this is one of each version, product and kind of key
-    let chosen: Vec<_> = [0, 1, 2, 3, 8].map(|index| all[index].clone()).into();
+    let chosen: Vec<_> = [0, 1, 2, 3, 7].map(|index| all[index].clone()).into();
     let started = std::time::Instant::now();
     let accepted: usize = std::thread::scope(|threads| {
         let halves = chosen.iter().flat_map(|of| [(of, 0), (of, 1)]);
@@ -262,6 +257,12 @@ fn vcek_of_another_real_chip() {
     // of Turin, whose reports are of version 5: one of version 2 says nothing of its CPU
     let findings = codes(&other(REAL[3], "snp/virtee-sev/vcek_turin.der"));
     assert!(findings.contains(&"snp-signature-invalid".into()), "{findings:?}");
+    // in certificates that lie beside a report of Azure's
+    let azure = ("vtpm/azure-cvm-tooling/hcl-report-snp.bin", "", SnpProduct::Milan);
+    assert_eq!(
+        codes(&other(azure, "vtpm/azure-cvm-tooling/certs.pem")),
+        ["snp-chip-differs", "snp-signature-invalid"]
+    );
     // whose own signatures are broken, too
     for name in [
         "snp/trustee/test-vcek-invalid-legacy.der",
@@ -595,7 +596,7 @@ fn vek_that_certifies_itself_another_one() {
     let findings = vek(&platform, &said, authority);
     assert_eq!(codes(&findings), ["snp-certificate-unfit"]);
     let mut unknown = platform.vek(said.tcbs[0]);
-    unknown.extensions.push(("1.2.3", true, vec![5, 0]));
+    unknown.extensions.push(("1.2.3.4", true, vec![5, 0]));
     assert_eq!(codes(&vek(&platform, &said, unknown)), ["snp-certificate-unfit"]);
 }
 
@@ -642,20 +643,20 @@ fn certificates_of_another_time() {
 }
 
 #[test]
-fn certificate_with_one_bit_flipped_anywhere() {
+fn certificate_with_a_bit_flipped_in_any_byte() {
     let (platform, said) = (Platform::new(SnpProduct::Milan), Said::default());
     let vcek = platform.certify(&platform.vek(said.tcbs[0]));
     let (roots, at) = (platform.roots(), Timestamp::from_second(NOW).unwrap());
     let report = platform.evidence(&said).report;
-    for bit in 0..vcek.len() * 8 {
+    for offset in 0..vcek.len() {
         let mut flipped = vcek.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
+        flipped[offset] ^= 1 << (offset % 8);
         let evidence = SnpEvidence {
             report: report.clone(),
             certificates: vec![flipped.into()],
             crls: Vec::new(),
         };
-        assert!(evidence.verify(&roots, at).is_err(), "bit {bit}");
+        assert!(evidence.verify(&roots, at).is_err(), "offset {offset:#x}");
     }
 }
 
@@ -877,7 +878,7 @@ fn read(folder: &Path, (report, certificates, _): Real) -> SnpEvidence {
 /// Reads the report and certificate in evidence of Azure's vTPM, older or newer.
 fn azure(path: &Path) -> SnpEvidence {
     let json: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    let base64url = |text: &str| data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
+    let base64url = |text: &str| data_encoding::BASE64URL.decode(text.as_bytes()).unwrap();
     let (hcl, vcek) = match json["hcl_report"].as_str() {
         Some(report) => (base64url(report), base64url(json["vcek"].as_str().unwrap())),
         None => {

@@ -1,3 +1,3 @@
 //! Hardware that is not there, for tests: under roots of its own, which no program believes.
 
-pub mod snp;
+pub(crate) mod snp;

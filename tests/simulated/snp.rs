@@ -26,59 +26,59 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::time::{Time, Validity};
 
 /// When reports are made: 2026-06-01T00:00:00Z, in seconds.
-pub const NOW: i64 = 1_780_272_000;
+pub(crate) const NOW: i64 = 1_780_272_000;
 
 const YEAR: u64 = 365 * 24 * 3600;
 
 /// Whose signature.
 #[derive(Clone, Copy)]
-pub enum Authorities {
+pub(crate) enum Authorities {
     Ark,
     Ask,
     Asvk,
 }
 
 /// A certificate that is still to be signed; a test changes what it attacks.
-pub struct Draft {
-    pub issuer: Name,
-    pub subject: Name,
-    pub serial: u8,
+pub(crate) struct Draft {
+    pub(crate) issuer: Name,
+    pub(crate) subject: Name,
+    pub(crate) serial: u8,
     /// From when to when, in seconds.
-    pub valid: [u64; 2],
-    pub key: SubjectPublicKeyInfoOwned,
+    pub(crate) valid: [u64; 2],
+    pub(crate) key: SubjectPublicKeyInfoOwned,
     /// Identifier, whether it is critical, and value.
-    pub extensions: Vec<(&'static str, bool, Vec<u8>)>,
-    pub signer: Authorities,
+    pub(crate) extensions: Vec<(&'static str, bool, Vec<u8>)>,
+    pub(crate) signer: Authorities,
     /// Of the signature: RSASSA-PSS with SHA-384.
-    pub salt: u8,
+    pub(crate) salt: u8,
 }
 
 /// What the chip is told to say. The default is of a guest without an ID block, asked for at VMPL 0.
 #[derive(Clone)]
-pub struct Said {
-    pub version: u32,
-    pub measurement: Sha384,
-    pub report_data: Digest<64>,
-    pub host_data: Digest<32>,
-    pub policy: GuestPolicy,
-    pub vmpl: u32,
+pub(crate) struct Said {
+    pub(crate) version: u32,
+    pub(crate) measurement: Sha384,
+    pub(crate) report_data: Digest<64>,
+    pub(crate) host_data: Digest<32>,
+    pub(crate) policy: GuestPolicy,
+    pub(crate) vmpl: u32,
     /// Reported, launch, committed and current TCB.
-    pub tcbs: [u64; 4],
+    pub(crate) tcbs: [u64; 4],
 }
 
 /// A chip and whoever vouches for it.
-pub struct Platform {
-    pub product: SnpProduct,
-    pub chip_id: [u8; 64],
+pub(crate) struct Platform {
+    pub(crate) product: SnpProduct,
+    pub(crate) chip_id: [u8; 64],
     /// Which key of the chip signs, by its number, and of which kind it is.
-    pub key: (u8, SigningKey),
+    pub(crate) key: (u8, SigningKey),
     names: [Name; 3],
     keys: [RsaPrivateKey; 3],
 }
 
 impl Platform {
     /// Returns a platform of `product` whose reports a VCEK signs.
-    pub fn new(product: SnpProduct) -> Self {
+    pub(crate) fn new(product: SnpProduct) -> Self {
         let amd = AmdRoots::amd();
         let Authority { ark, ask, asvk } = amd.of(product).unwrap();
         let subject = |der: &Vec<u8>| x509_cert::Certificate::from_der(der).unwrap().tbs_certificate.subject;
@@ -100,20 +100,20 @@ impl Platform {
     }
 
     /// Returns its roots, which are not AMD's.
-    pub fn roots(&self) -> AmdRoots {
+    pub(crate) fn roots(&self) -> AmdRoots {
         let [ark, ask, asvk] = [Authorities::Ark, Authorities::Ask, Authorities::Asvk].map(|of| self.authority(of));
         let [ark, ask, asvk] = [ark, ask, asvk].map(|draft| self.certify(&draft));
         AmdRoots::new([(self.product, Authority { ark, ask, asvk })])
     }
 
     /// Returns what it says: genuine under [`Self::roots`] at [`NOW`].
-    pub fn evidence(&self, said: &Said) -> SnpEvidence {
+    pub(crate) fn evidence(&self, said: &Said) -> SnpEvidence {
         let vek = self.certify(&self.vek(said.tcbs[0]));
         self.evidence_with(said, vec![vek])
     }
 
     /// Returns what it says, with these certificates.
-    pub fn evidence_with(&self, said: &Said, certificates: Vec<Vec<u8>>) -> SnpEvidence {
+    pub(crate) fn evidence_with(&self, said: &Said, certificates: Vec<Vec<u8>>) -> SnpEvidence {
         SnpEvidence {
             report: self.report(said).into(),
             certificates: certificates.into_iter().map(Bytes::from).collect(),
@@ -122,7 +122,7 @@ impl Platform {
     }
 
     /// Returns a signed report.
-    pub fn report(&self, said: &Said) -> Vec<u8> {
+    pub(crate) fn report(&self, said: &Said) -> Vec<u8> {
         let mut report = vec![0; 1184];
         let mut put = |offset: usize, bytes: &[u8]| report[offset..offset + bytes.len()].copy_from_slice(bytes);
         put(0, &said.version.to_le_bytes());
@@ -153,7 +153,7 @@ impl Platform {
     }
 
     /// Signs a report, anew if it was changed.
-    pub fn sign(&self, report: &mut [u8]) {
+    pub(crate) fn sign(&self, report: &mut [u8]) {
         let digest = Sha384::of(&report[..0x2a0]);
         let signature: p384::ecdsa::Signature = self.signing_key().sign_prehash(digest.bytes()).unwrap();
         let (r, s) = signature.split_bytes();
@@ -168,7 +168,7 @@ impl Platform {
     }
 
     /// Returns the certificate of an authority, to be signed by the ARK.
-    pub fn authority(&self, of: Authorities) -> Draft {
+    pub(crate) fn authority(&self, of: Authorities) -> Draft {
         let extensions = vec![
             ("2.5.29.19", true, vec![0x30, 3, 1, 1, 0xff]), // basicConstraints: CA
             ("2.5.29.15", true, vec![3, 2, 1, 0x06]),       // keyUsage: keyCertSign, cRLSign
@@ -186,7 +186,7 @@ impl Platform {
     }
 
     /// Returns the certificate of the chip's key for a TCB, to be signed by the ASK or ASVK.
-    pub fn vek(&self, tcb: u64) -> Draft {
+    pub(crate) fn vek(&self, tcb: u64) -> Draft {
         let (subject, signer) = match self.key.1 {
             SigningKey::Vcek => ("SEV-VCEK", Authorities::Ask),
             SigningKey::Vlek => ("SEV-VLEK", Authorities::Asvk),
@@ -224,7 +224,7 @@ impl Platform {
     }
 
     /// Returns a certificate in DER.
-    pub fn certify(&self, draft: &Draft) -> Vec<u8> {
+    pub(crate) fn certify(&self, draft: &Draft) -> Vec<u8> {
         let algorithm = pss(draft.salt);
         let [not_before, not_after] = draft.valid.map(time);
         let extensions = draft.extensions.iter().map(|(oid, critical, value)| Extension {
@@ -254,7 +254,7 @@ impl Platform {
     }
 
     /// Returns a list of revoked certificates in DER, from `dates[0]` to `dates[1]`.
-    pub fn crl(&self, signer: Authorities, serials: &[u8], dates: [u64; 2]) -> Vec<u8> {
+    pub(crate) fn crl(&self, signer: Authorities, serials: &[u8], dates: [u64; 2]) -> Vec<u8> {
         let [this_update, next_update] = dates.map(time);
         let revoked = serials.iter().map(|serial| RevokedCert {
             serial_number: SerialNumber::new(&[*serial]).unwrap(),
@@ -308,7 +308,7 @@ const UCODE: &str = "1.3.6.1.4.1.3704.1.3.8";
 const FMC: &str = "1.3.6.1.4.1.3704.1.3.9";
 
 /// Returns a name that differs in its common name only.
-pub fn renamed(name: &Name, common_name: &str) -> Name {
+pub(crate) fn renamed(name: &Name, common_name: &str) -> Name {
     let mut name = name.clone();
     for set in &mut name.0 {
         let mut attributes: Vec<_> = set.0.iter().cloned().collect();
