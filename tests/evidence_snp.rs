@@ -3,6 +3,11 @@
 //! The reports of real machines are not part of the repository: where they are absent, the tests say so and pass. What they
 //! must come to is what the README beside them says.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test panics when it fails, in its helper functions too"
+)]
+
 mod simulated;
 
 use std::fs;
@@ -511,8 +516,10 @@ fn smt_where_it_is_not_allowed() {
     let platform = Platform::new(SnpProduct::Milan);
     let smt = simulated(&platform, &platform.evidence(&Said::default())).unwrap();
     assert_eq!(codes(&policy.appraise(&smt)), ["snp-smt"]);
-    let mut said = Said::default();
-    said.policy = GuestPolicy::new(0x2_0000);
+    let said = Said {
+        policy: GuestPolicy::new(0x2_0000),
+        ..Said::default()
+    };
     let no_smt = simulated(&platform, &platform.evidence(&said)).unwrap();
     assert_eq!(policy.appraise(&no_smt), []);
 }
