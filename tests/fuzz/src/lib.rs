@@ -9,6 +9,7 @@ use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::cpio::Archives;
 use measure::erofs::Erofs;
 use measure::event_log::{EventLog, LogOf, compare};
+use measure::evidence::snp::{AmdRoots, SnpPolicy, certificate_table};
 use measure::evidence::tpm::{AkTrust, TpmPolicy};
 use measure::evidence::{Evidence, HclEvidence, SnpEvidence, SnpReport, TdxQuote, TpmEvidence, coco};
 use measure::fat::Fat;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("kernel", kernel),
     ("gpt", gpt),
     ("evidence", evidence),
+    ("snp-evidence", snp_evidence),
     ("firmware", firmware),
     ("host", host),
     ("erofs", erofs),
@@ -116,6 +118,22 @@ pub fn gpt(bytes: &[u8]) {
 pub fn evidence(bytes: &[u8]) {
     let _ = SnpReport::read(bytes).map(SnpReport::measurement);
     let _ = TdxQuote::read(bytes).map(|quote| (quote.rtmrs(), quote.mr_service_td()));
+}
+
+/// A report, and after it the table of certificates that came along.
+pub fn snp_evidence(bytes: &[u8]) {
+    let (report, table) = bytes.split_at(bytes.len().min(1184));
+    let Ok(endorsements) = certificate_table(table) else {
+        return;
+    };
+    let evidence = SnpEvidence {
+        report: report.to_vec().into(),
+        ..endorsements
+    };
+    let _ = SnpReport::read(report).map(SnpReport::endorsement_paths);
+    if let Ok(genuine) = evidence.verify(&AmdRoots::amd(), jiff::Timestamp::constant(1_780_272_000, 0)) {
+        SnpPolicy::default().appraise(&genuine);
+    }
 }
 
 /// The volumes of a firmware image, packed as they are, and what it measures of itself.
