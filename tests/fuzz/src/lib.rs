@@ -9,7 +9,7 @@ use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::cpio::Archives;
 use measure::erofs::Erofs;
 use measure::event_log::{EventLog, LogOf, compare};
-use measure::evidence::{SnpReport, TdxQuote};
+use measure::evidence::{Bytes, SnpReport, TdxEvidence, TdxPolicy, TdxQuote, TdxRoot};
 use measure::fat::Fat;
 use measure::gpt::Gpt;
 use measure::host::{Boot, Host, VirtioBlk};
@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("kernel", kernel),
     ("gpt", gpt),
     ("evidence", evidence),
+    ("tdx-evidence", tdx_evidence),
     ("firmware", firmware),
     ("host", host),
     ("erofs", erofs),
@@ -113,6 +114,34 @@ pub fn gpt(bytes: &[u8]) {
 pub fn evidence(bytes: &[u8]) {
     let _ = SnpReport::read(bytes).map(SnpReport::measurement);
     let _ = TdxQuote::read(bytes).map(|quote| (quote.rtmrs(), quote.mr_service_td()));
+}
+
+/// The certificate of a root, and what it is said to vouch for: a quote, its collateral and its event log.
+pub fn tdx_evidence(bytes: &[u8]) {
+    let (root, evidence) = td(bytes);
+    let Ok(at) = "2026-11-15T12:00:00Z".parse() else { return };
+    if let Ok(td) = evidence.verify(TdxRoot::simulated(root), at) {
+        TdxPolicy::default().appraise(&td);
+    }
+}
+
+/// Parts of evidence, each after its length in four bytes.
+fn td(bytes: &[u8]) -> (&[u8], TdxEvidence) {
+    let mut rest = bytes;
+    let mut next = || {
+        let (length, tail) = rest.split_first_chunk()?;
+        let (part, behind) = tail.split_at((u32::from_le_bytes(*length) as usize).min(tail.len()));
+        rest = behind;
+        Some(part)
+    };
+    let root = next().unwrap_or_default();
+    let mut part = || next().map(|part| Bytes::from(part.to_vec()));
+    let evidence = TdxEvidence {
+        quote: part().unwrap_or_default(),
+        collateral: part(),
+        event_log: part(),
+    };
+    (root, evidence)
 }
 
 /// The volumes of a firmware image, packed as they are, and what it measures of itself.
@@ -246,6 +275,16 @@ mod tests {
         let generation = firmware.generation;
         assert_eq!(generation.acpi_measured, Some(true));
         assert!(generation.smbios_measured);
+        Ok(())
+    }
+
+    /// The made-up TD is genuine, so that fuzzing it reaches every check.
+    #[test]
+    fn the_seed_of_a_td_is_genuine() -> Result<(), Box<dyn std::error::Error>> {
+        let seed = fs::read("corpus/tdx-evidence/seed")?;
+        let (root, evidence) = td(&seed);
+        let td = evidence.verify(TdxRoot::simulated(root), "2026-11-15T12:00:00Z".parse()?);
+        assert_eq!(td.map(|td| td.claims().event_log), Ok(true));
         Ok(())
     }
 
