@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::signing;
 use crate::mend::{Exit, Told};
 use crate::model::Record;
+use crate::model::log::VerifierKey;
+use crate::stage::log;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{Finding, Verdict, verify_signed};
 use crate::world::clock;
@@ -28,6 +30,9 @@ pub(super) struct Args {
     /// The public key, in PEM, that must have signed the release
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
+    /// The key of the log that the release must be in, by the proof in it: NAME+ID+KEY
+    #[arg(long, value_name = "VKEY")]
+    log: Option<VerifierKey>,
     /// The time at which the release must be valid [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -42,7 +47,13 @@ impl Args {
             key: self.key.as_deref().map(signing::public_key).transpose()?,
             at: self.at.unwrap_or_else(clock::now),
         };
-        let verdict = verify_signed(&self.release, self.digest, &demand)?;
+        let mut verdict = verify_signed(&self.release, self.digest, &demand)?;
+        let logged = self.log.as_ref().map(|key| log::included(&self.release, key));
+        verdict
+            .findings
+            .extend(logged.and_then(Result::err).map(|finding| Finding::NotLogged {
+                because: finding.to_string(),
+            }));
         match self.json {
             true => println!("{:#}", self.machine(&verdict)),
             false => self.people(&verdict),
@@ -94,8 +105,10 @@ impl Args {
             (_, None, Some(_)) => Some("whether the one who signed is the one that you trust: --key"),
             (_, None, None) => Some("signatures: there are none"),
         };
+        let log = "whether a log has the release: --log";
+        let log = self.log.is_none().then_some(log);
         let rest = ["the measurements, against the artifacts", "evidence, of who built it"];
-        digest.into_iter().chain(signed).chain(rest).collect()
+        digest.into_iter().chain(signed).chain(log).chain(rest).collect()
     }
 }
 

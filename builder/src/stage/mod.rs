@@ -15,6 +15,7 @@ pub mod fetch;
 pub mod guest;
 pub mod host;
 pub mod lock;
+pub mod log;
 pub mod measure;
 pub mod modules;
 pub mod origins;

@@ -15,7 +15,7 @@ use crate::model::Record;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
 use crate::stage::parse::LOCK;
 use crate::stage::signatures::{self, Demand};
-use crate::stage::{secure_boot, sign};
+use crate::stage::{log, secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
 
 /// What was found out about a release.
@@ -92,6 +92,8 @@ pub enum Finding {
         found: String,
         wanted: String,
     },
+    #[error("the log does not have the release: {because}")]
+    NotLogged { because: String },
     #[error("the release is valid from {not_before} on; it is {at}")]
     NotYetValid { not_before: Timestamp, at: Timestamp },
     #[error("the release was valid until {not_after}; it is {at}")]
@@ -125,6 +127,7 @@ impl Finding {
             Self::SubjectDiffers { .. } => "subject-differs",
             Self::SubjectUnknown { .. } => "subject-unknown",
             Self::RecordDiffers { .. } => "record-differs",
+            Self::NotLogged { .. } => "not-logged",
             Self::NotYetValid { .. } => "not-yet-valid",
             Self::Expired { .. } => "expired",
         }
@@ -278,6 +281,7 @@ fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
     let belongs = |entry: &&Entry| {
         let path = entry.path.as_path();
         let of_this_build = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
+        let of_this_build = of_this_build || path == Path::new(log::PROOF);
         let of_this_build = of_this_build && entry.kind == Kind::File;
         listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
     };

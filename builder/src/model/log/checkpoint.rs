@@ -26,7 +26,11 @@ impl Checkpoint {
         let text = key.open(note).map_err(|error| error.to_string())?;
         let checkpoint = Self::read(text).ok_or("its text is not origin, size and root")?;
         if checkpoint.origin != key.name() {
-            return Err(format!("it is of the log {:?}, the key is of {:?}", checkpoint.origin, key.name()));
+            return Err(format!(
+                "it is of the log {:?}, the key is of {:?}",
+                checkpoint.origin,
+                key.name()
+            ));
         }
         Ok(checkpoint)
     }
@@ -90,13 +94,32 @@ mod tests {
     #[test]
     fn a_checkpoint_is_what_the_log_itself_signed() {
         let name = |name| VerifierKey::new(name, key().verifying_key()).unwrap();
-        let checkpoint = Checkpoint { origin: "example.com/log".into(), size: 0, root: Sha256::of([]) };
+        let checkpoint = Checkpoint {
+            origin: "example.com/log".into(),
+            size: 0,
+            root: Sha256::of([]),
+        };
         let note = checkpoint.sign(&key()).unwrap();
-        assert_eq!(Checkpoint::open(&note, &name("example.com/log")), Ok(checkpoint.clone()));
+        assert_eq!(
+            Checkpoint::open(&note, &name("example.com/log")),
+            Ok(checkpoint.clone())
+        );
         assert!(Checkpoint::open(&note, &name("example.com/other")).is_err());
-        let other = note::sign(note.split_inclusive("\n\n").next().unwrap().trim_end_matches("\n\n"), "x", &key());
+        let other = note::sign(
+            note.split_inclusive("\n\n").next().unwrap().trim_end_matches("\n\n"),
+            "x",
+            &key(),
+        );
         assert!(Checkpoint::open(&other.unwrap(), &name("x")).is_err());
-        for text in ["a\n01\nR\n", "a\n+1\nR\n", "\n1\nR\n", "a\n1\n\n", "a\n1\n", "a\n1\nR\n\nmore\n", "a\n1\nRA==\n"] {
+        for text in [
+            "a\n01\nR\n",
+            "a\n+1\nR\n",
+            "\n1\nR\n",
+            "a\n1\n\n",
+            "a\n1\n",
+            "a\n1\nR\n\nmore\n",
+            "a\n1\nRA==\n",
+        ] {
             let text = text.replace('R', "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=");
             assert_eq!(Checkpoint::read(&text), None, "{text:?}");
         }

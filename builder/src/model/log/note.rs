@@ -80,7 +80,9 @@ impl VerifierKey {
                 signed = true;
             }
         }
-        signed.then_some(text).ok_or_else(|| NoteError::NotSigned(self.name.clone()))
+        signed
+            .then_some(text)
+            .ok_or_else(|| NoteError::NotSigned(self.name.clone()))
     }
 
     fn verify(&self, text: &str, signature: &[u8]) -> Result<(), NoteError> {
@@ -111,7 +113,13 @@ pub fn sign(text: &str, name: &str, key: &SigningKey) -> Result<String, NoteErro
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = [&[KIND], &self.key.as_bytes()[..]].concat();
-        write!(f, "{}+{}+{}", self.name, HEXLOWER.encode(&self.id()), BASE64.encode(&key))
+        write!(
+            f,
+            "{}+{}+{}",
+            self.name,
+            HEXLOWER.encode(&self.id()),
+            BASE64.encode(&key)
+        )
     }
 }
 

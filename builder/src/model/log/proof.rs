@@ -40,7 +40,11 @@ impl Proof {
         let hash = |line: &str| Some(<[u8; 32]>::try_from(BASE64.decode(line.as_bytes()).ok()?).ok()?.into());
         let hashes: Option<Vec<Sha256>> = lines.map(hash).collect();
         let hashes = hashes.filter(|hashes| hashes.len() <= HASHES && index.to_string() == number)?;
-        Some(Self { index, hashes, checkpoint: checkpoint.into() })
+        Some(Self {
+            index,
+            hashes,
+            checkpoint: checkpoint.into(),
+        })
     }
 
     /// Returns the text of the proof.
@@ -80,10 +84,21 @@ mod tests {
         let origin = "example.com/log".to_owned();
         let key = SigningKey::from_bytes(&[7; 32]);
         let verifier = VerifierKey::new(&origin, key.verifying_key()).unwrap();
-        let checkpoint = Checkpoint { origin, size: 7, root: tree::root(&leaves) };
+        let checkpoint = Checkpoint {
+            origin,
+            size: 7,
+            root: tree::root(&leaves),
+        };
         let checkpoint = checkpoint.sign(&key).unwrap();
         let hashes = tree::inclusion(&leaves, 5).unwrap();
-        (Proof { index: 5, hashes, checkpoint }, verifier)
+        (
+            Proof {
+                index: 5,
+                hashes,
+                checkpoint,
+            },
+            verifier,
+        )
     }
 
     /// The example in C2SP tlog-proof, with whole signatures instead of dots.
@@ -110,10 +125,16 @@ mod tests {
         assert_eq!(proof.verify(&[5; 9], &key).map(|checkpoint| checkpoint.size), Ok(7));
         let not_included = |index| Err(LogFinding::LogRecordNotIncluded { index });
         assert_eq!(proof.verify(&[4; 9], &key), not_included(5));
-        let elsewhere = Proof { index: 4, ..proof.clone() };
+        let elsewhere = Proof {
+            index: 4,
+            ..proof.clone()
+        };
         assert_eq!(elsewhere.verify(&[5; 9], &key), not_included(4));
         let other = VerifierKey::new("example.com/log", SigningKey::from_bytes(&[8; 32]).verifying_key()).unwrap();
-        assert!(matches!(proof.verify(&[5; 9], &other), Err(LogFinding::LogCheckpointInvalid { .. })));
+        assert!(matches!(
+            proof.verify(&[5; 9], &other),
+            Err(LogFinding::LogCheckpointInvalid { .. })
+        ));
     }
 
     #[test]
@@ -127,7 +148,10 @@ mod tests {
             &text.replace("index 5", "index -5"),
             &text.replace("index 5\n", ""),
             &text.replace("index 5\n", "index 5\nAAAA\n"),
-            &text.replace("index 5\n", &format!("index 5\n{}", "A".repeat(43).to_string() + "=\n").repeat(65)),
+            &text.replace(
+                "index 5\n",
+                &format!("index 5\n{}", "A".repeat(43).to_string() + "=\n").repeat(65),
+            ),
             &text.replace("index 5\n", "extra ?\nindex 5\n"),
         ] {
             assert_eq!(Proof::read(text), None, "{text:?}");

@@ -134,7 +134,10 @@ mod tests {
         let tile = |level, index, width| Tile { level, index, width };
         assert_eq!(tile(0, 1_234_067, 256).path(), "tile/0/x001/x234/067");
         let all = tiles(70_000);
-        assert_eq!(all.iter().filter(|tile| tile.level == 0 && tile.width == 256).count(), 273);
+        assert_eq!(
+            all.iter().filter(|tile| tile.level == 0 && tile.width == 256).count(),
+            273
+        );
         let others: Vec<_> = all.iter().filter(|tile| tile.level > 0 || tile.width < 256).collect();
         assert_eq!(
             others,
@@ -162,11 +165,22 @@ mod tests {
     #[test]
     fn a_tree_that_grew_has_all_its_tiles() {
         let leaves: Vec<_> = (0..700_u64).map(|at| tree::leaf(&at.to_be_bytes())).collect();
-        for (old, new) in [(0, 1), (0, 700), (255, 256), (255, 257), (256, 512), (300, 301), (511, 513)] {
+        for (old, new) in [
+            (0, 1),
+            (0, 700),
+            (255, 256),
+            (255, 257),
+            (256, 512),
+            (300, 301),
+            (511, 513),
+        ] {
             let mut had: BTreeSet<_> = tiles(old).into_iter().collect();
             let grown = grown(&leaves[..new], old);
             had.extend(grown.iter().map(|(tile, _)| *tile));
-            assert!(tiles(new as u64).iter().all(|tile| had.contains(tile)), "{old} to {new}");
+            assert!(
+                tiles(new as u64).iter().all(|tile| had.contains(tile)),
+                "{old} to {new}"
+            );
             for (tile, bytes) in grown {
                 assert_eq!(bytes.len(), usize::from(tile.width) * 32);
             }

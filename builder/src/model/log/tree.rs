@@ -248,12 +248,21 @@ mod tests {
     #[test]
     fn proofs_are_those_of_the_reference() {
         let leaves = ENTRIES.map(leaf);
-        let shown = |proof: Vec<Sha256>| -> Vec<String> { proof.iter().map(|hash| BASE64.encode(hash.bytes())).collect() };
+        let shown =
+            |proof: Vec<Sha256>| -> Vec<String> { proof.iter().map(|hash| BASE64.encode(hash.bytes())).collect() };
         for (index, size, proof) in INCLUSIONS {
-            assert_eq!(shown(inclusion(&leaves[..size], index).unwrap()), proof, "{index} in {size}");
+            assert_eq!(
+                shown(inclusion(&leaves[..size], index).unwrap()),
+                proof,
+                "{index} in {size}"
+            );
         }
         for (old, size, proof) in CONSISTENCIES {
-            assert_eq!(shown(consistency(&leaves[..size], old).unwrap()), proof, "{old} to {size}");
+            assert_eq!(
+                shown(consistency(&leaves[..size], old).unwrap()),
+                proof,
+                "{old} to {size}"
+            );
         }
     }
 
@@ -269,7 +278,10 @@ mod tests {
             }
             for old in 1..=size {
                 let proof = consistency(tree, old).unwrap();
-                assert!(consistent((old as u64, root(&leaves[..old])), new, &proof), "{old} to {size}");
+                assert!(
+                    consistent((old as u64, root(&leaves[..old])), new, &proof),
+                    "{old} to {size}"
+                );
             }
         }
     }
