@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::judging::{code, machine};
 use super::signing;
 use crate::mend::{Exit, Told};
 use crate::model::key::SigningKey;
@@ -82,7 +83,7 @@ impl Log {
 impl Append {
     fn run(&self) -> Result<()> {
         let SigningKey::Ed25519(key) = signing::private_key(&self.key)? else {
-            let mend = "make one: openssl genpkey -algorithm ed25519";
+            let mend = "make one: openssl genpkey -algorithm ed25519 -out KEY";
             return Err(Exit::Usage.because("the key of a log is one of Ed25519, this is one of P-256", mend));
         };
         let (head, entries) = log::append(&self.log, &self.releases, self.origin.as_deref(), &key)?;
@@ -125,7 +126,7 @@ impl Verify {
 
     fn people(&self, verdict: &Verdict) {
         for finding in &verdict.findings {
-            println!("{}: {finding}", json!(finding)["code"].as_str().unwrap_or_default());
+            println!("{}: {finding}", code(finding));
         }
         if let Some(head) = &verdict.checkpoint {
             println!("log      {}, {} entries, root {}", head.origin, head.size, head.root);
@@ -136,11 +137,7 @@ impl Verify {
     }
 
     fn machine(&self, verdict: &Verdict) -> Value {
-        let findings = verdict.findings.iter().map(|finding| {
-            let mut value = json!(finding);
-            value["message"] = finding.to_string().into();
-            value
-        });
+        let findings = verdict.findings.iter().map(machine);
         let head = verdict.checkpoint.as_ref();
         json!({
             "findings": findings.collect::<Vec<_>>(),

@@ -14,9 +14,9 @@ use serde::Serialize;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::log::{self, Bundle, Checkpoint, LogFinding, Proof, VerifierKey};
 use crate::model::record::{RECORD, Record};
-use crate::stage::sign;
+use crate::stage::finding::Finding;
 use crate::stage::signatures::Demand;
-use crate::stage::verify::{self, Finding};
+use crate::stage::{sign, verify};
 use crate::world::files;
 use crate::world::log::{Folder, Writer};
 

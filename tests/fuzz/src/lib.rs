@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
 
+use builder::model::log::{self, Bundle, Checkpoint, Proof, VerifierKey};
 use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::cpio::Archives;
 use measure::erofs::Erofs;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("gpt", gpt),
     ("evidence", evidence),
     ("tdx-evidence", tdx_evidence),
+    ("tiles", tiles),
     ("firmware", firmware),
     ("host", host),
     ("erofs", erofs),
@@ -122,6 +124,34 @@ pub fn tdx_evidence(bytes: &[u8]) {
     let Ok(at) = "2026-11-15T12:00:00Z".parse() else { return };
     if let Ok(td) = evidence.verify(TdxRoot::simulated(root), at) {
         TdxPolicy::default().appraise(&td);
+    }
+}
+
+/// Of a log: a file of as many entries as the first byte says, and one more; a checkpoint; a proof of inclusion.
+pub fn tiles(bytes: &[u8]) {
+    static KEY: LazyLock<Option<VerifierKey>> = LazyLock::new(|| {
+        let key = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+        key.parse().ok()
+    });
+    let Some((width, file)) = bytes.split_first() else { return };
+    let width = u16::from(*width) + 1;
+    if let Some(entries) = (Bundle { index: 0, width }).entries(file) {
+        let leaves: Vec<_> = entries.into_iter().map(log::leaf).collect();
+        log::grown(&leaves, 0);
+    }
+    let (Ok(text), Some(key)) = (str::from_utf8(bytes), &*KEY) else { return };
+    let _ = (Checkpoint::open(text, key), text.parse::<VerifierKey>());
+    if let Some(checkpoint) = Checkpoint::unverified(text) {
+        log::tiles(checkpoint.size % (1 << 20));
+    }
+    if let Some(proof) = Proof::read(text) {
+        let _ = proof.verify(b"entry", key);
+        let leaf = log::leaf(b"entry");
+        for size in [proof.index, proof.index.saturating_add(1), u64::MAX] {
+            log::included(leaf, proof.index, size, &proof.hashes);
+            log::consistent((proof.index, leaf), (size, leaf), &proof.hashes);
+        }
+        assert_eq!(Proof::read(&proof.text()), Some(proof));
     }
 }
 
