@@ -11,6 +11,7 @@ mod inside;
 mod inspect;
 mod judging;
 mod lock;
+mod log;
 mod measure;
 mod pull;
 mod push;
@@ -45,6 +46,8 @@ enum Command {
     Sbom(sbom::Sbom),
     Explain(explain::Args),
     Export(export::Args),
+    #[command(subcommand)]
+    Log(log::Log),
     Boot(boot::Args),
     Push(push::Args),
     Pull(pull::Args),
@@ -67,6 +70,7 @@ impl Cli {
             Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),
             Command::Export(export) => export.run(),
+            Command::Log(log) => log.run(),
             Command::Boot(boot) => boot.run(),
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),

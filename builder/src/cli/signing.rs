@@ -39,7 +39,7 @@ impl Key {
     /// Reads the key, or makes one.
     pub(super) fn get(&self) -> Result<SigningKey> {
         match &self.key {
-            Some(path) => SigningKey::from_pem(&pem(path)?),
+            Some(path) => private_key(path),
             None => sign::ephemeral(),
         }
     }
@@ -61,6 +61,11 @@ impl Terms {
             not_after: self.not_after,
         })
     }
+}
+
+/// Reads a private key.
+pub(super) fn private_key(path: &Path) -> Result<SigningKey> {
+    SigningKey::from_pem(&pem(path)?)
 }
 
 /// Reads a public key.

@@ -10,9 +10,11 @@ use super::judging::{self, Judging, code, machine};
 use super::signing;
 use crate::model::Record;
 use crate::model::artifacts::file;
+use crate::model::log::VerifierKey;
 use crate::stage::account::account;
 use crate::stage::chain::Generation;
 use crate::stage::finding::Finding;
+use crate::stage::log;
 use crate::stage::recompute::recompute;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{Verdict, verify_signed};
@@ -40,6 +42,9 @@ pub(super) struct Args {
     /// The release that the machine ran which built this one: only its own launches are accepted as evidence
     #[arg(long, value_name = "RELEASE")]
     parent: Option<PathBuf>,
+    /// The key of the log that the release must be in, by the proof in it: NAME+ID+KEY
+    #[arg(long, value_name = "VKEY")]
+    log: Option<VerifierKey>,
     #[command(flatten)]
     judging: Judging,
     /// Read every file of the images again, and compare it with the bills of materials and the packages of the store
@@ -57,6 +62,8 @@ impl Args {
             at: self.judging.at(),
         };
         let mut verdict = verify_signed(&self.release, self.digest, &demand)?;
+        let logged = self.log.as_ref().map(|key| log::included(&self.release, key));
+        verdict.findings.extend(logged.and_then(Result::err).map(Finding::Log));
         let mut unchecked = self.unchecked(&verdict);
         for (findings, left) in [self.look_closer(&verdict)?, self.judge_builder(&verdict, &demand)?] {
             verdict.findings.extend(findings);
@@ -142,7 +149,9 @@ impl Args {
             (_, None, Some(_)) => Some("whether the one who signed is the one that you trust: --key"),
             (_, None, None) => Some("signatures: there are none"),
         };
-        digest.into_iter().chain(signed).map(String::from).collect()
+        let log = "whether a log has the release: --log";
+        let log = self.log.is_none().then_some(log);
+        digest.into_iter().chain(signed).chain(log).map(String::from).collect()
     }
 }
 

@@ -5,6 +5,7 @@ pub mod contents;
 pub mod init_data;
 pub mod key;
 pub mod lock;
+pub mod log;
 pub mod measurements;
 pub mod oci;
 pub mod payload;

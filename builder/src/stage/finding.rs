@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use measure::{Sha256, Sha384};
 use serde::Serialize;
 
+use crate::model::log::LogFinding;
 use crate::model::release::{FileName, MANIFEST};
 use crate::stage::account;
 use crate::stage::appraise;
@@ -119,6 +120,9 @@ pub enum Finding {
     #[error(transparent)]
     #[serde(untagged)]
     Account(account::Finding),
+    #[error(transparent)]
+    #[serde(untagged)]
+    Log(LogFinding),
 }
 
 impl Finding {

@@ -18,6 +18,7 @@ pub mod finding;
 pub mod guest;
 pub mod host;
 pub mod lock;
+pub mod log;
 pub mod measure;
 pub mod modules;
 pub mod origins;

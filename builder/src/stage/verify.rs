@@ -15,7 +15,7 @@ use crate::stage::chain::{COMPLETION, DISPATCH};
 use crate::stage::finding::Finding;
 use crate::stage::parse::LOCK;
 use crate::stage::signatures::{self, Demand};
-use crate::stage::{secure_boot, sign};
+use crate::stage::{log, secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
 
 /// What was found out about a release.

@@ -8,6 +8,7 @@ pub mod files;
 pub mod given;
 pub mod graft;
 mod http;
+pub mod log;
 pub mod mirror;
 pub mod net;
 pub(crate) mod parallel;

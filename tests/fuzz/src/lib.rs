@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
 
+use builder::model::log::{self, Bundle, Checkpoint, Proof, VerifierKey};
 use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::cpio::Archives;
 use measure::erofs::Erofs;
 use measure::event_log::{EventLog, LogOf, compare};
 use measure::evidence::snp::{AmdRoots, SnpPolicy, certificate_table};
 use measure::evidence::tpm::{AkTrust, TpmPolicy};
-use measure::evidence::{Evidence, HclEvidence, SnpEvidence, SnpReport, TdxQuote, TpmEvidence, coco};
+use measure::evidence::{
+    Bytes, Evidence, HclEvidence, SnpEvidence, SnpReport, TdxEvidence, TdxPolicy, TdxQuote, TdxRoot, TpmEvidence, coco,
+};
 use measure::fat::Fat;
 use measure::gpt::Gpt;
 use measure::host::{Boot, Host, VirtioBlk};
@@ -38,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("gpt", gpt),
     ("evidence", evidence),
     ("snp-evidence", snp_evidence),
+    ("tdx-evidence", tdx_evidence),
+    ("tiles", tiles),
     ("firmware", firmware),
     ("host", host),
     ("erofs", erofs),
@@ -134,6 +139,62 @@ pub fn snp_evidence(bytes: &[u8]) {
     if let Ok(genuine) = evidence.verify(&AmdRoots::amd(), jiff::Timestamp::constant(1_780_272_000, 0)) {
         SnpPolicy::default().appraise(&genuine);
     }
+}
+
+/// The certificate of a root, and what it is said to vouch for: a quote, its collateral and its event log.
+pub fn tdx_evidence(bytes: &[u8]) {
+    let (root, evidence) = td(bytes);
+    let Ok(at) = "2026-11-15T12:00:00Z".parse() else { return };
+    if let Ok(td) = evidence.verify(TdxRoot::simulated(root), at) {
+        TdxPolicy::default().appraise(&td);
+    }
+}
+
+/// Of a log: a file of as many entries as the first byte says, and one more; a checkpoint; a proof of inclusion.
+pub fn tiles(bytes: &[u8]) {
+    static KEY: LazyLock<Option<VerifierKey>> = LazyLock::new(|| {
+        let key = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+        key.parse().ok()
+    });
+    let Some((width, file)) = bytes.split_first() else { return };
+    let width = u16::from(*width) + 1;
+    if let Some(entries) = (Bundle { index: 0, width }).entries(file) {
+        let leaves: Vec<_> = entries.into_iter().map(log::leaf).collect();
+        log::grown(&leaves, 0);
+    }
+    let (Ok(text), Some(key)) = (str::from_utf8(bytes), &*KEY) else { return };
+    let _ = (Checkpoint::open(text, key), text.parse::<VerifierKey>());
+    if let Some(checkpoint) = Checkpoint::unverified(text) {
+        log::tiles(checkpoint.size % (1 << 20));
+    }
+    if let Some(proof) = Proof::read(text) {
+        let _ = proof.verify(b"entry", key);
+        let leaf = log::leaf(b"entry");
+        for size in [proof.index, proof.index.saturating_add(1), u64::MAX] {
+            log::included(leaf, proof.index, size, &proof.hashes);
+            log::consistent((proof.index, leaf), (size, leaf), &proof.hashes);
+        }
+        assert_eq!(Proof::read(&proof.text()), Some(proof));
+    }
+}
+
+/// Parts of evidence, each after its length in four bytes.
+fn td(bytes: &[u8]) -> (&[u8], TdxEvidence) {
+    let mut rest = bytes;
+    let mut next = || {
+        let (length, tail) = rest.split_first_chunk()?;
+        let (part, behind) = tail.split_at((u32::from_le_bytes(*length) as usize).min(tail.len()));
+        rest = behind;
+        Some(part)
+    };
+    let root = next().unwrap_or_default();
+    let mut part = || next().map(|part| Bytes::from(part.to_vec()));
+    let evidence = TdxEvidence {
+        quote: part().unwrap_or_default(),
+        collateral: part(),
+        event_log: part(),
+    };
+    (root, evidence)
 }
 
 /// The volumes of a firmware image, packed as they are, and what it measures of itself.
@@ -314,6 +375,16 @@ mod tests {
         let generation = firmware.generation;
         assert_eq!(generation.acpi_measured, Some(true));
         assert!(generation.smbios_measured);
+        Ok(())
+    }
+
+    /// The made-up TD is genuine, so that fuzzing it reaches every check.
+    #[test]
+    fn the_seed_of_a_td_is_genuine() -> Result<(), Box<dyn std::error::Error>> {
+        let seed = fs::read("corpus/tdx-evidence/seed")?;
+        let (root, evidence) = td(&seed);
+        let td = evidence.verify(TdxRoot::simulated(root), "2026-11-15T12:00:00Z".parse()?);
+        assert_eq!(td.map(|td| td.claims().event_log), Ok(true));
         Ok(())
     }
 

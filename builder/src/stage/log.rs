@@ -1,0 +1,402 @@
+//! Signed releases in, a log out, and back: their generation records are the entries of a tiled transparency log.
+//!
+//! Entries and tiles are written first, the checkpoint last: an append that was interrupted leaves the log as it was,
+//! with files beside it that its checkpoint does not count. The next append writes them anew.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use ed25519_dalek::SigningKey;
+use jiff::Timestamp;
+use measure::Sha256;
+use serde::Serialize;
+
+use crate::mend::{Exit, OrMend as _};
+use crate::model::log::{self, Bundle, Checkpoint, LogFinding, Proof, VerifierKey};
+use crate::model::record::{RECORD, Record};
+use crate::stage::finding::Finding;
+use crate::stage::signatures::Demand;
+use crate::stage::{sign, verify};
+use crate::world::files;
+use crate::world::log::{Folder, Writer};
+
+/// The name of the proof of inclusion in a release.
+pub const PROOF: &str = "record.tlog-proof";
+
+/// The name of the signed head of the tree in the folder of a log.
+const CHECKPOINT: &str = "checkpoint";
+
+/// No checkpoint, proof or record is larger: in bytes.
+const LIMIT: u64 = 64 << 10;
+
+/// No tile and no bundle of entries is larger: in bytes.
+const TILE_LIMIT: u64 = (log::WIDTH * (2 + u16::MAX as usize)) as u64;
+
+/// Who reads a log holds 32 bytes for each entry: no log of ours has more.
+const ENTRIES: u64 = 1 << 20;
+
+/// What was found out about a log.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The head of its tree, if the key has signed it.
+    pub checkpoint: Option<Checkpoint>,
+    /// Reasons not to trust it.
+    pub findings: Vec<LogFinding>,
+}
+
+/// A record in a log.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Entry {
+    /// The number of the entry, from 0.
+    pub index: u64,
+    /// The digest of the manifest of the release.
+    pub release: Sha256,
+    /// Whether it was in the log before.
+    pub known: bool,
+}
+
+/// The entries of a log as its checkpoint counts them.
+struct Read {
+    leaves: Vec<Sha256>,
+    /// The entries of the last bundle, if that is not full.
+    tail: Vec<Vec<u8>>,
+}
+
+/// Appends the records of signed releases to the log in `folder`, which is begun under the name `origin` where there is
+/// none; a record that is in the log already is not added again. Returns the new head and the entry of each release.
+///
+/// # Errors
+/// A release with findings, or without a record; a log that does not verify, or is of another key; a disk that is full.
+pub fn append(
+    folder: &Path,
+    releases: &[PathBuf],
+    origin: Option<&str>,
+    key: &SigningKey,
+) -> Result<(Checkpoint, Vec<Entry>)> {
+    let records: Vec<Record> = releases.iter().map(|release| whole(release)).collect::<Result<_>>()?;
+    let texts = records.iter().map(|record| record.text().into_bytes()).collect();
+    let (head, places) = grow(folder, texts, origin, key)?;
+    let entries = records.iter().zip(places).map(|(record, (index, known))| Entry {
+        index,
+        release: record.release,
+        known,
+    });
+    Ok((head, entries.collect()))
+}
+
+/// Appends what is not in the log yet; returns the new head, and of each text its number and whether it was known.
+fn grow(
+    folder: &Path,
+    texts: Vec<Vec<u8>>,
+    origin: Option<&str>,
+    key: &SigningKey,
+) -> Result<(Checkpoint, Vec<(u64, bool)>)> {
+    let cannot = format!("cannot write the log {}", folder.display());
+    let folder = Folder::new(folder);
+    let writer = folder.writer().or_mend(Exit::Outside, &cannot, WRITABLE)?;
+    let (old, mut log) = current(&folder, origin, key)?;
+    let places = texts.into_iter().map(|text| log.take(text)).collect();
+    let new = Checkpoint {
+        origin: old.origin,
+        size: log.leaves.len() as u64,
+        root: log::root(&log.leaves),
+    };
+    if new.size > ENTRIES {
+        let problem = format!("the log would have more than {ENTRIES} entries");
+        return Err(Exit::Unsupported.because(problem, "begin another log"));
+    }
+    let written = write(&writer, &log, old.size, &new.sign(key)?);
+    written.or_mend(Exit::Outside, cannot, WRITABLE)?;
+    Ok((new, places))
+}
+
+impl Read {
+    /// Adds an entry that is not there yet, and returns its number, and whether it was known.
+    fn take(&mut self, entry: Vec<u8>) -> (u64, bool) {
+        let leaf = log::leaf(&entry);
+        if let Some(index) = self.leaves.iter().position(|known| *known == leaf) {
+            return (index as u64, true);
+        }
+        self.leaves.push(leaf);
+        self.tail.push(entry);
+        (self.leaves.len() as u64 - 1, false)
+    }
+}
+
+const WRITABLE: &str = "make room there, or make it writable for this user; then append again";
+
+/// Writes what is new since the log had `old` entries, the checkpoint last.
+fn write(writer: &Writer, log: &Read, old: u64, checkpoint: &str) -> std::io::Result<()> {
+    let first = old / log::WIDTH as u64;
+    let bundles = Bundle::all(log.leaves.len() as u64).skip(first as usize);
+    for (bundle, entries) in bundles.zip(log.tail.chunks(log::WIDTH)) {
+        let entries = entries.iter().map(Vec::as_slice);
+        let text = Bundle::text(entries).ok_or_else(|| std::io::Error::other("a record is longer than 64 KiB"))?;
+        writer.write(&bundle.path(), &text)?;
+    }
+    for (tile, bytes) in log::grown(&log.leaves, old) {
+        writer.write(&tile.path(), &bytes)?;
+    }
+    writer.write(CHECKPOINT, checkpoint.as_bytes())
+}
+
+/// Returns the head and the entries of the log that is to grow; of none, those of an empty one.
+fn current(folder: &Folder, origin: Option<&str>, key: &SigningKey) -> Result<(Checkpoint, Read)> {
+    let Some(note) = checkpoint(folder)? else {
+        let origin = origin.ok_or_else(|| {
+            let mend = "name it as it will be known, after a domain or folder of yours: --origin example.com/log";
+            Exit::Usage.because("there is no log yet", mend)
+        })?;
+        VerifierKey::new(origin, key.verifying_key()).or_mend(Exit::Usage, "cannot begin a log", "use another name")?;
+        let (leaves, tail) = (Vec::new(), Vec::new());
+        let (origin, root) = (origin.into(), log::root(&leaves));
+        return Ok((Checkpoint { origin, size: 0, root }, Read { leaves, tail }));
+    };
+    let named = Checkpoint::unverified(&note).map(|checkpoint| checkpoint.origin);
+    let key = VerifierKey::new(named.as_deref().unwrap_or_default(), key.verifying_key());
+    let refuse = |because: String| {
+        let problem = format!("the log does not verify, and nothing was appended: {because}");
+        Exit::No.because(
+            problem,
+            "append with the key that began the log, or restore the log from a copy",
+        )
+    };
+    let key = key.map_err(|error| refuse(error.to_string()))?;
+    if let Some(other) = origin.filter(|origin| *origin != key.name()) {
+        let problem = format!("the log is {}, not {other}", key.name());
+        return Err(Exit::Usage.because(problem, "leave --origin away, or append to another folder"));
+    }
+    let (checkpoint, log) = open(folder, &note, &key).map_err(|finding| refuse(finding.to_string()))?;
+    Ok((checkpoint, log))
+}
+
+/// Returns the head of the tree and its entries, if the key has signed that these are the entries.
+fn open(folder: &Folder, note: &str, key: &VerifierKey) -> std::result::Result<(Checkpoint, Read), LogFinding> {
+    let checkpoint = Checkpoint::open(note, key);
+    let checkpoint = checkpoint.map_err(|because| LogFinding::LogCheckpointInvalid { because })?;
+    let log = read(folder, checkpoint.size)?;
+    let entries = log::root(&log.leaves);
+    match entries == checkpoint.root {
+        true => Ok((checkpoint, log)),
+        false => Err(LogFinding::LogRootDiffers {
+            size: checkpoint.size,
+            entries,
+            checkpoint: checkpoint.root,
+        }),
+    }
+}
+
+/// Reads the first `size` entries.
+fn read(folder: &Folder, size: u64) -> std::result::Result<Read, LogFinding> {
+    if size > ENTRIES {
+        let because = format!("it has {size} entries, more than {ENTRIES}");
+        return Err(LogFinding::LogCheckpointInvalid { because });
+    }
+    let (mut leaves, mut tail) = (Vec::new(), Vec::new());
+    for bundle in Bundle::all(size) {
+        let path = bundle.path();
+        let unreadable = |because: &str| LogFinding::LogUnreadable {
+            path: path.clone(),
+            because: because.into(),
+        };
+        let bytes = folder
+            .read(&path, TILE_LIMIT)
+            .map_err(|error| unreadable(&error.to_string()))?;
+        let bytes = bytes.ok_or_else(|| unreadable("it is missing"))?;
+        let entries = bundle
+            .entries(&bytes)
+            .ok_or_else(|| unreadable("it is not that many entries"))?;
+        leaves.extend(entries.iter().map(|entry| log::leaf(entry)));
+        if usize::from(bundle.width) < log::WIDTH {
+            tail = entries.into_iter().map(<[u8]>::to_vec).collect();
+        }
+    }
+    Ok(Read { leaves, tail })
+}
+
+/// Verifies the log in `folder`: `key` has signed its checkpoint, entries and tiles are those of it, and it grew out of
+/// the log that the `older` checkpoint is of.
+///
+/// # Errors
+/// A folder without a log. Everything that is wrong with a log is a finding.
+pub fn verify(folder: &Path, key: &VerifierKey, older: Option<&str>) -> Result<Verdict> {
+    let folder = Folder::new(folder);
+    let note = existing(&folder)?;
+    let (checkpoint, log) = match open(&folder, &note, key) {
+        Ok(open) => open,
+        Err(finding) => {
+            let checkpoint = Checkpoint::open(&note, key).ok();
+            let findings = [finding]
+                .into_iter()
+                .chain(older.and_then(|older| lost(older, key, checkpoint.as_ref())));
+            return Ok(Verdict {
+                findings: findings.collect(),
+                checkpoint,
+            });
+        }
+    };
+    let mut findings = tiles(&folder, &log);
+    findings.extend(older.and_then(|older| history(older, key, &log.leaves)));
+    Ok(Verdict {
+        checkpoint: Some(checkpoint),
+        findings,
+    })
+}
+
+/// Compares each file of hashes with what the entries hash to.
+fn tiles(folder: &Folder, log: &Read) -> Vec<LogFinding> {
+    let tiles = log::grown(&log.leaves, 0).into_iter();
+    let differ = tiles.filter_map(|(tile, expected)| {
+        let path = tile.path();
+        match folder.read(&path, TILE_LIMIT) {
+            Ok(Some(bytes)) if bytes == expected => None,
+            Ok(Some(_)) => Some(LogFinding::LogTileDiffers { path }),
+            Ok(None) => Some(LogFinding::LogUnreadable {
+                path,
+                because: "it is missing".into(),
+            }),
+            Err(error) => Some(LogFinding::LogUnreadable {
+                path,
+                because: error.to_string(),
+            }),
+        }
+    });
+    differ.collect()
+}
+
+/// Compares the entries with an older checkpoint. That is a proof of consistency whose every hash is at hand: the tree
+/// of the first entries is computed instead of shown.
+fn history(older: &str, key: &VerifierKey, leaves: &[Sha256]) -> Option<LogFinding> {
+    let older = match Checkpoint::open(older, key) {
+        Ok(older) => older,
+        Err(because) => {
+            let because = format!("the older one: {because}");
+            return Some(LogFinding::LogCheckpointInvalid { because });
+        }
+    };
+    let Some(first) = usize::try_from(older.size).ok().and_then(|size| leaves.get(..size)) else {
+        return Some(LogFinding::LogRolledBack {
+            size: leaves.len() as u64,
+            older: older.size,
+        });
+    };
+    let found = log::root(first);
+    (found != older.root).then_some(LogFinding::LogHistoryDiffers {
+        older: older.size,
+        found,
+        expected: older.root,
+    })
+}
+
+/// What an older checkpoint says against a log whose entries cannot be read: two heads of one size have one root.
+fn lost(older: &str, key: &VerifierKey, checkpoint: Option<&Checkpoint>) -> Option<LogFinding> {
+    let (older, newer) = (Checkpoint::open(older, key).ok()?, checkpoint?);
+    if older.size > newer.size {
+        return Some(LogFinding::LogRolledBack {
+            size: newer.size,
+            older: older.size,
+        });
+    }
+    (older.size == newer.size && older.root != newer.root).then_some(LogFinding::LogHistoryDiffers {
+        older: older.size,
+        found: newer.root,
+        expected: older.root,
+    })
+}
+
+/// Writes into a release the proof that its record is in the log, beside its signatures; returns the proof.
+///
+/// The proof is good only for who trusts the key of the checkpoint in it.
+///
+/// # Errors
+/// A release with findings; a log whose entries are not those of its checkpoint; a record that is not in the log.
+pub fn prove(folder: &Path, release: &Path) -> Result<Proof> {
+    let record = whole(release)?.text();
+    let shown = folder.display();
+    let folder = Folder::new(folder);
+    let checkpoint = existing(&folder)?;
+    let damaged = |because: String| {
+        let problem = format!("the log {shown} proves nothing: {because}");
+        Exit::No.because(problem, "see what is wrong with it: begat log verify LOG --key VKEY")
+    };
+    let head = Checkpoint::unverified(&checkpoint).ok_or_else(|| damaged("its checkpoint is none".into()))?;
+    let log = read(&folder, head.size).map_err(|finding| damaged(finding.to_string()))?;
+    if log::root(&log.leaves) != head.root {
+        return Err(damaged("its entries are not those of its checkpoint".into()));
+    }
+    let leaf = log::leaf(record.as_bytes());
+    let index = log.leaves.iter().position(|known| *known == leaf);
+    let hashes = index.and_then(|index| log::inclusion(&log.leaves, index));
+    let Some((index, hashes)) = index.zip(hashes) else {
+        let problem = format!("{} is not in the log {shown}", release.display());
+        return Err(Exit::No.because(problem, "append it: begat log append LOG RELEASE --key PEM"));
+    };
+    let proof = Proof {
+        index: index as u64,
+        hashes,
+        checkpoint,
+    };
+    sign::append(release, &[(PROOF.into(), proof.text())])?;
+    Ok(proof)
+}
+
+/// Returns the head of the log that the record of the release in `folder` is in, by the proof in the release.
+///
+/// # Errors
+/// Why the proof shows nothing.
+pub fn included(folder: &Path, key: &VerifierKey) -> std::result::Result<Checkpoint, LogFinding> {
+    let read = |name: &str| {
+        let text = files::read(&folder.join(name), LIMIT).map(String::from_utf8);
+        let because = |why: String| LogFinding::LogProofInvalid {
+            because: format!("{name}: {why}"),
+        };
+        text.map_err(|error| because(error.to_string()))?
+            .map_err(|_| because("it is no text".into()))
+    };
+    let (record, proof) = (read(RECORD)?, read(PROOF)?);
+    let proof = Proof::read(&proof).ok_or_else(|| LogFinding::LogProofInvalid {
+        because: format!("{PROOF} is not in the form of c2sp.org/tlog-proof@v1"),
+    })?;
+    proof.verify(record.as_bytes(), key)
+}
+
+/// Returns the record of a release whose files and signatures are what they should be. When it is valid is not asked:
+/// the log remembers expired releases as well.
+fn whole(release: &Path) -> Result<Record> {
+    let demand = Demand {
+        key: None,
+        at: Timestamp::UNIX_EPOCH,
+    };
+    let verdict = verify::verify_signed(release, None, &demand)?;
+    let shown = release.display();
+    if !verdict.findings.iter().all(Finding::is_about_time) {
+        let problem = format!("{shown} is not what it says");
+        return Err(Exit::No.because(problem, format!("see why: begat verify {shown}")));
+    }
+    let unsigned = || Exit::No.because(format!("{shown} has no record"), format!("sign it: begat sign {shown}"));
+    verdict.record.ok_or_else(unsigned)
+}
+
+fn existing(folder: &Folder) -> Result<String> {
+    let missing = || {
+        Exit::Usage.because(
+            "there is no log: no checkpoint is in that folder",
+            "name the folder of a log",
+        )
+    };
+    checkpoint(folder)?.ok_or_else(missing)
+}
+
+fn checkpoint(folder: &Folder) -> Result<Option<String>> {
+    let read = folder.read(CHECKPOINT, LIMIT);
+    let bytes = read.or_mend(
+        Exit::Outside,
+        "cannot read the checkpoint of the log",
+        "check its permissions",
+    )?;
+    // what is no text is no note that anybody has signed
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+#[cfg(test)]
+mod tests;
