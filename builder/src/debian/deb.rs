@@ -299,6 +299,8 @@ pub(crate) mod tests {
             let mut header = tar::Header::new_ustar();
             header.set_size(text.len() as u64);
             header.set_mode(0o755);
+            header.set_uid(0);
+            header.set_gid(0);
             tar.append_data(&mut header, name, text.as_bytes()).unwrap();
         }
         tar.into_inner().unwrap()

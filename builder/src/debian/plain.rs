@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use crate::debian::deb::tests::{ar, tar};
     use crate::debian::members::Members;
-    use crate::mend::report;
+    use crate::mend::exit_code;
 
     type Compressor = fn(&[u8]) -> Vec<u8>;
 
@@ -115,15 +115,20 @@ mod tests {
         assert_eq!(names, ["debian-binary", "control.tar", "data.tar"]);
     }
 
+    /// Also one that ends behind its last file, where whoever reads what it consists of may be content.
     #[test]
-    fn a_package_that_ends_early_or_is_damaged_is_refused_as_it_is_when_it_is_read() {
+    fn a_package_that_ends_early_or_is_damaged_is_refused() {
         for (extension, compressor) in COMPRESSORS {
             let whole = package(extension, compressor);
             for length in [4, 70, 200, whole.len() / 2, whole.len() - 40] {
-                let cut = &whole[..length];
-                let (written, read) = (plain(cut), Members::read(cut));
-                let (written, read) = (written.unwrap_err(), read.unwrap_err());
-                assert_eq!(report(&written), report(&read), "{extension} {length}");
+                let written = plain(&whole[..length]).unwrap_err();
+                if let Err(read) = Members::read(&whole[..length]) {
+                    assert_eq!(
+                        exit_code(&written),
+                        exit_code(&read),
+                        "{extension} {length}: {written} {read}"
+                    );
+                }
             }
         }
         let mut damaged = package(".xz", xz);
