@@ -20,7 +20,10 @@ impl Args {
     pub(super) fn run(self) -> Result<()> {
         match self.process {
             Process::First => sandbox::first(),
-            Process::Second => sandbox::second::<Work>()?.perform(),
+            Process::Second => {
+                let (work, line) = sandbox::second::<Work>()?;
+                work.perform(line)
+            }
         }
     }
 }

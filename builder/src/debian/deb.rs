@@ -64,24 +64,6 @@ pub fn part<'a>(mut deb: impl Read + 'a, part: Part) -> Result<tar::Archive<Box<
     }
 }
 
-/// Returns the text of a package's `control` file.
-///
-/// # Errors
-/// Bytes that are no package, and a package without such a file.
-pub fn control(deb: impl Read) -> Result<String> {
-    for entry in part(deb, Part::Control)?.entries()? {
-        let mut entry = entry?;
-        if normal(&entry.path()?) == Path::new("control") {
-            let mut text = String::new();
-            entry
-                .read_to_string(&mut text)
-                .context("its control file is not text")?;
-            return Ok(text);
-        }
-    }
-    Err(damaged("it has no control file"))
-}
-
 /// Returns one regular file of a package; links to other files of the same package are followed.
 ///
 /// # Errors
@@ -190,7 +172,7 @@ fn decompressed<'a>(bytes: impl io::BufRead + 'a, compression: &str) -> Result<B
     })
 }
 
-fn damaged(problem: impl std::fmt::Display) -> anyhow::Error {
+pub(super) fn damaged(problem: impl std::fmt::Display) -> anyhow::Error {
     Exit::Usage.because(
         problem,
         "its digest is the locked one, so it was made like that: lock another version",
@@ -317,6 +299,8 @@ pub(crate) mod tests {
             let mut header = tar::Header::new_ustar();
             header.set_size(text.len() as u64);
             header.set_mode(0o755);
+            header.set_uid(0);
+            header.set_gid(0);
             tar.append_data(&mut header, name, text.as_bytes()).unwrap();
         }
         tar.into_inner().unwrap()

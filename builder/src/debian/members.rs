@@ -2,23 +2,27 @@
 //! metadata, so that what is said here of a file is said by whoever signed that; dpkg's `md5sums` say nothing.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Cursor, Read, Seek};
 
 use anyhow::{Context as _, Result};
 use measure::{Sha256, Sha512};
+use serde::{Deserialize, Serialize};
 use tar::{Entry, EntryType};
 
 use super::deb::{self, Part};
-use crate::model::contents::{Kind, escape};
+use crate::model::contents::{Kind, escape, unescape};
 
 /// What a copyright file may have at most, in bytes; that of a browser has some 600 KiB.
 const COPYRIGHT_LIMIT: u64 = 16 << 20;
+
+/// How much of a member is read at once, in bytes.
+const PIECE: usize = 1 << 18;
 
 /// Folders that are links into /usr on a merged system: packages may still name them.
 const MERGED: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"];
 
 /// What a package consists of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Members {
     /// The digest of the package that is not in signed metadata, and which others ask for.
     pub sha512: Sha512,
@@ -29,11 +33,12 @@ pub struct Members {
     /// The digests of what dpkg keeps about the package, by name: `conffiles`, `postinst`, …
     pub control: BTreeMap<String, Sha256>,
     /// `/usr/share/doc/NAME/copyright`, by NAME: Debian Policy 12.5. Another package's where the folder is a link.
+    #[serde(with = "texts")]
     pub copyright: BTreeMap<String, Vec<u8>>,
 }
 
 /// A path of a package.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Member {
     pub kind: Kind,
     /// Permissions, 12 bits.
@@ -48,17 +53,29 @@ impl Members {
     /// # Errors
     /// Bytes that are no package.
     pub fn read(deb: &[u8]) -> Result<Self> {
+        Self::read_from(Cursor::new(deb), Sha512::of(deb))
+    }
+
+    /// Reads a package, of which another form may have this digest.
+    ///
+    /// # Errors
+    /// Bytes that are no package.
+    pub fn read_from(mut deb: impl Read + Seek, sha512: Sha512) -> Result<Self> {
         let mut members = Self {
-            sha512: Sha512::of(deb),
+            sha512,
             control_file: String::new(),
             data: BTreeMap::new(),
             control: BTreeMap::new(),
             copyright: BTreeMap::new(),
         };
-        for entry in deb::part(deb, Part::Control)?.entries()? {
+        for entry in deb::part(&mut deb, Part::Control)?.entries()? {
             members.add_control(entry?)?;
         }
-        for entry in deb::part(deb, Part::Data)?.entries()? {
+        if !members.control.contains_key("control") {
+            return Err(deb::damaged("it has no control file"));
+        }
+        deb.rewind()?;
+        for entry in deb::part(&mut deb, Part::Data)?.entries()? {
             members.add_data(entry?)?;
         }
         Ok(members)
@@ -140,9 +157,10 @@ impl Members {
 }
 
 /// Reads a member to its end.
-fn stamp(entry: &mut impl Read, mut kept: Option<&mut Vec<u8>>) -> Result<(u64, Sha256)> {
+fn stamp(entry: &mut Entry<'_, impl Read>, mut kept: Option<&mut Vec<u8>>) -> Result<(u64, Sha256)> {
     use sha2::Digest as _;
-    let (mut hasher, mut size, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 1 << 16]);
+    let length = usize::try_from(entry.size()).unwrap_or(PIECE).clamp(1, PIECE); // most are small
+    let (mut hasher, mut size, mut buffer) = (sha2::Sha256::new(), 0, vec![0; length]);
     loop {
         let count = entry.read(&mut buffer)?;
         if count == 0 {
@@ -169,5 +187,26 @@ pub fn below_usr(path: &str) -> String {
     match path[1..].split_once('/') {
         Some((first, _)) if MERGED.contains(&first) => format!("/usr{path}"),
         _ => path.into(),
+    }
+}
+
+/// Bytes that are mostly text, as text.
+mod texts {
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    use super::{BTreeMap, Deserialize as _, escape, unescape};
+
+    type Texts = BTreeMap<String, Vec<u8>>;
+
+    pub(super) fn serialize<S: Serializer>(texts: &Texts, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(texts.iter().map(|(name, text)| (name, escape(text))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
+        let texts = BTreeMap::<String, String>::deserialize(deserializer)?.into_iter();
+        let texts = texts.map(|(name, text)| Some((name, unescape(&text)?)));
+        texts
+            .collect::<Option<_>>()
+            .ok_or_else(|| D::Error::custom("a text that is not escaped"))
     }
 }

@@ -6,6 +6,7 @@ pub mod deb822;
 pub mod members;
 pub mod openpgp;
 pub mod packages;
+pub mod plain;
 pub mod relation;
 pub mod release;
 pub mod repository;

@@ -15,6 +15,7 @@ use crate::model::artifacts::{Artifacts, FirmwareFile, file};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Firmware;
 use crate::stage::guest::{Deb, Guest, Image, inside, output};
+use crate::stage::origins::Packages;
 use crate::stage::parse::Project;
 use crate::stage::say;
 use crate::world::sandbox::{Bind, Owners, Sandbox};
@@ -34,13 +35,13 @@ pub struct Inputs<'a> {
 /// The stub that the firmware starts: it measures the sections behind it and starts the kernel among them.
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
-/// Makes the artifacts in the folder `release`.
+/// Makes the artifacts in the folder `release`; returns them, and what the packages of the guest consist of.
 ///
 /// # Errors
 /// Inputs that are not what the lock names, programs of the tool tree that fail, a full disk.
-pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
+pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<(Artifacts, Packages)> {
     let made = tempfile::tempdir_in(release).context("cannot make a folder for the guest")?;
-    inputs.make_guest(made.path(), release.parent().unwrap_or(release))?;
+    let packages = inputs.make_guest(made.path(), release.parent().unwrap_or(release))?;
     for (from, to) in [
         (output::ROOT, file::ROOT),
         (output::INITRD, file::INITRD),
@@ -57,7 +58,7 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
     inputs.write_uki(release, &command_line, &os_release, &uname)?;
     inputs.write_disk(release, &root_hash)?;
     let firmware = inputs.project.firmware.iter();
-    Ok(Artifacts {
+    let artifacts = Artifacts {
         root_hash,
         command_line,
         uname,
@@ -67,11 +68,12 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<Artifacts> {
             .collect::<Result<_>>()?,
         root_status: read(output::ROOT_STATUS)?,
         initrd_status: read(output::INITRD_STATUS)?,
-    })
+    };
+    Ok((artifacts, packages))
 }
 
 impl Inputs<'_> {
-    fn make_guest(&self, out: &Path, releases: &Path) -> Result<()> {
+    fn make_guest(&self, out: &Path, releases: &Path) -> Result<Packages> {
         let bind = |host: &Path, inside: &str, writable| Bind {
             host: host.into(),
             inside: inside.into(),

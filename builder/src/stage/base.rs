@@ -3,7 +3,7 @@
 //! same; mkosi starts two sandboxes for each package to do it, which takes longer than all the rest of its work.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result};
 
 use crate::debian::{deb, deb822, relation};
 use crate::mend::Exit;
-use crate::stage::guest::Deb;
+use crate::stage::plain::Plain;
 use crate::world::program::{Program, of_the_tree};
-use crate::world::store::Store;
 
 const TAR: Program = of_the_tree("tar");
 
@@ -24,24 +23,18 @@ pub(crate) const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 /// What dpkg brings along again where the recipe wants it.
 const DOCUMENTATION: [&str; 5] = ["doc", "groff", "gtk-doc", "info", "man"];
 
-/// A locked package and its control file.
-pub struct Controlled<'a> {
-    pub deb: &'a Deb,
-    pub control: String,
-}
-
 /// Unpacks the base of `packages` into the new folder `tree` and returns the names of what it consists of.
 ///
 /// # Errors
 /// Packages that are not what they should be.
-pub fn make(store: &Store, packages: &[Controlled<'_>], tree: &Path) -> Result<Vec<String>> {
+pub fn make(packages: &[&Plain], tree: &Path) -> Result<Vec<String>> {
     for name in MERGED {
         fs::create_dir_all(tree.join("usr").join(name))?;
         symlink(format!("usr/{name}"), tree.join(name))?;
     }
     let base = base(packages)?;
     for package in &base {
-        unpack(store, package.deb, tree).with_context(|| format!("cannot unpack {}", package.deb.file))?;
+        unpack(package, tree).with_context(|| format!("cannot unpack {}", package.name))?;
     }
     for name in ["boot", "efi"] {
         // Where the boot partitions would be mounted; nobody writes below.
@@ -55,9 +48,9 @@ pub fn make(store: &Store, packages: &[Controlled<'_>], tree: &Path) -> Result<V
     base.iter().map(|package| name(package).map(String::from)).collect()
 }
 
-/// Owners and modes matter here, so that it is tar that unpacks what we have decompressed.
-fn unpack(store: &Store, deb: &Deb, tree: &Path) -> Result<()> {
-    let mut files = deb::part(store.checked(&deb.sha256, deb.size)?, deb::Part::Data)?.into_inner();
+/// Owners and modes matter here, so that it is tar that unpacks.
+fn unpack(package: &Plain, tree: &Path) -> Result<()> {
+    let mut files = deb::part(File::open(&package.path)?, deb::Part::Data)?.into_inner();
     let fixed = ["-x", "-p", "--numeric-owner", "--keep-directory-symlink", "-C"].map(String::from);
     let excluded = DOCUMENTATION.map(|folder| format!("--exclude=./usr/share/{folder}/?*"));
     let mut tar = TAR.start(fixed.into_iter().chain([tree.display().to_string()]).chain(excluded))?;
@@ -73,49 +66,53 @@ fn unpack(store: &Store, deb: &Deb, tree: &Path) -> Result<()> {
 }
 
 /// Essential packages, `base-files`, and what they depend on.
-fn base<'a, 'b>(packages: &'b [Controlled<'a>]) -> Result<Vec<&'b Controlled<'a>>> {
-    let begins = |package: &&Controlled<'_>| {
+fn base<'a>(packages: &[&'a Plain]) -> Result<Vec<&'a Plain>> {
+    let begins = |package: &&Plain| {
         field(package, "Essential") == Some("yes") || field(package, "Package") == Some("base-files")
     };
-    let mut waiting: Vec<&Controlled<'_>> = packages.iter().filter(begins).collect();
+    let mut waiting: Vec<&Plain> = packages.iter().copied().filter(begins).collect();
     let mut names = BTreeSet::new();
     while let Some(package) = waiting.pop() {
         if names.insert(name(package)?) {
             waiting.extend(needed(package, packages)?);
         }
     }
-    let is_in = |package: &&Controlled<'_>| name(package).is_ok_and(|name| names.contains(name));
-    Ok(packages.iter().filter(is_in).collect())
+    let is_in = |package: &&Plain| name(package).is_ok_and(|name| names.contains(name));
+    Ok(packages.iter().copied().filter(is_in).collect())
 }
 
 /// What of `packages` the package depends on; they were chosen so that each clause has one that holds.
-fn needed<'a, 'b>(package: &Controlled<'_>, packages: &'b [Controlled<'a>]) -> Result<Vec<&'b Controlled<'a>>> {
+fn needed<'a>(package: &Plain, packages: &[&'a Plain]) -> Result<Vec<&'a Plain>> {
     let mut needed = Vec::new();
     for text in ["Pre-Depends", "Depends"]
         .iter()
         .filter_map(|name| field(package, name))
     {
         let clauses = relation::parse(text)?;
-        let holds =
-            |any: &Vec<relation::Relation<'_>>| packages.iter().find(|one| any.iter().any(|name| is(one, name.name)));
+        let holds = |any: &Vec<relation::Relation<'_>>| {
+            packages
+                .iter()
+                .copied()
+                .find(|one| any.iter().any(|name| is(one, name.name)))
+        };
         needed.extend(clauses.iter().filter_map(holds));
     }
     Ok(needed)
 }
 
 /// Whether the package has this name, or provides it.
-fn is(package: &Controlled<'_>, wanted: &str) -> bool {
+fn is(package: &Plain, wanted: &str) -> bool {
     let provided = field(package, "Provides")
         .and_then(|text| relation::parse(text).ok())
         .unwrap_or_default();
     name(package).is_ok_and(|name| name == wanted) || provided.iter().flatten().any(|one| one.name == wanted)
 }
 
-fn name<'a>(package: &'a Controlled<'_>) -> Result<&'a str> {
-    field(package, "Package").with_context(|| format!("{} has no name in its control file", package.deb.file))
+fn name(package: &Plain) -> Result<&str> {
+    field(package, "Package").with_context(|| format!("{} has no name in its control file", package.name))
 }
 
-fn field<'a>(package: &'a Controlled<'_>, wanted: &str) -> Option<&'a str> {
+fn field<'a>(package: &'a Plain, wanted: &str) -> Option<&'a str> {
     deb822::fields(&package.control)
         .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
         .map(|(_, value)| value)

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
 use crate::document::buildinfo;
@@ -110,12 +109,8 @@ impl Build<'_> {
 
     /// Fills the folder of the release.
     fn make(&self, inputs: &Inputs<'_>, staging: &Staging, folder: &Path) -> Result<Stamps> {
-        let (artifacts, packages) = thread::scope(|threads| {
-            let packages = threads.spawn(|| describe::packages(self.lock, self.store));
-            let artifacts = assemble::assemble(inputs, folder);
-            let packages = packages.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok::<_, Error>((artifacts?, packages?))
-        })?;
+        let (artifacts, mut packages) = assemble::assemble(inputs, folder)?;
+        packages.extend(describe::packages_beside(self.lock, self.store)?);
         rules::check_artifacts(&artifacts, folder)?;
         say("measure", "what each launch will report");
         let stamps = staging.stamps(Stamps::new())?;

@@ -44,13 +44,14 @@ pub struct Described<'a> {
     pub payloads: &'a Payloads,
 }
 
-/// Reads the packages that a release describes out of the store.
+/// Reads the packages out of the store that a release describes and that leave nothing in the guest: firmware, the stub.
 ///
 /// # Errors
 /// A package that is not what the lock names, or no package.
-pub fn packages(lock: &Lock, store: &Store) -> Result<Packages> {
+pub fn packages_beside(lock: &Lock, store: &Store) -> Result<Packages> {
     origins::packages(lock, store, |package| {
-        sbom::ships(package) || package.name == STUB_PACKAGE
+        let described = sbom::ships(package) || package.name == STUB_PACKAGE;
+        described && !origins::is_in_the_guest(package)
     })
 }
 

@@ -20,10 +20,11 @@ use crate::image::cpio;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::Package;
 use crate::model::payload::{self, Payload};
-use crate::stage::base::{self, Controlled};
-use crate::stage::{self, modules, say};
+use crate::stage::plain::{self, Plain, Pool};
+use crate::stage::{self, base, modules, say};
 use crate::world::program::{Program, of_the_tree};
 use crate::world::room::{self, Place};
+use crate::world::sandbox::Line;
 use crate::world::store::Store;
 use crate::world::{tidy, unpack};
 
@@ -104,19 +105,24 @@ const MKFS_EROFS: Program = of_the_tree("mkfs.erofs");
 const DEPMOD: Program = of_the_tree("depmod");
 const ZSTD: Program = of_the_tree("zstd");
 
+/// Folders of ours: the packages without compression, and what mkosi is shown of them.
+const PACKAGES: &str = "packages";
+const REPOSITORY: &str = "repository";
+
 /// LZ4 needs next to no time to read and no dictionary; 64 KiB clusters keep random reads cheap.
 const COMPRESSION: [&str; 2] = ["-zlz4hc,9", "-C65536"];
 
 impl Guest {
-    /// Makes the root image, the initrd and the kernel and leaves them in the output folder.
+    /// Makes the root image, the initrd and the kernel and leaves them in the output folder. The answer is what the
+    /// packages consist of: [`Packages`](stage::origins::Packages).
     ///
     /// # Errors
     /// A package that is not what the lock names, a program of the tree that fails, a kernel without a wanted module.
-    pub fn make(&self) -> Result<()> {
+    pub fn make(&self, line: Line) -> Result<()> {
         let work = Path::new("/work");
         tidy::clear(work)?; // a killed run may have left things here
         let out = Path::new(inside::OUT);
-        let made = room::explain(self.make_in(work, out), &self.places(work, out));
+        let made = room::explain(self.make_in(work, out, line), &self.places(work, out));
         let cleared = tidy::clear(work);
         made.and(cleared)
     }
@@ -138,17 +144,21 @@ impl Guest {
         [out, work]
     }
 
-    fn make_in(&self, work: &Path, out: &Path) -> Result<()> {
+    fn make_in(&self, work: &Path, out: &Path, line: Line) -> Result<()> {
         let store = Store::open(inside::STORE)?;
+        let packages = self.decompress(&store, work, line)?;
         tidy::copy_recipe(Path::new(inside::RECIPE), &work.join("recipe"))?;
         let (root, initrd) = (work.join("built/root"), work.join("built/initrd"));
         say("assemble", "root tree and initrd tree, with mkosi");
         let release = thread::scope(|threads| {
-            let root = threads.spawn(|| self.make_tree(work, &store, &self.root, ("root", "")));
-            let initrd = threads.spawn(|| self.make_tree(work, &store, &self.initrd, ("initrd", "initrd")));
-            let release = unpack_kernel(&store, &self.kernel, &work.join("kernel"), out);
+            let root = threads.spawn(|| self.make_tree(work, &packages, &self.root, ("root", "")));
+            let initrd = threads.spawn(|| self.make_tree(work, &packages, &self.initrd, ("initrd", "initrd")));
+            let release = unpack_kernel(&self.kernel, &packages, &work.join("kernel"), out);
             joined(root).and(joined(initrd)).and(release)
         })?;
+        for folder in [PACKAGES, REPOSITORY] {
+            fs::remove_dir_all(work.join(folder))?; // what follows needs the room
+        }
         self.add_modules(work, &release)?;
         self.place_payloads(work, &store)?;
         fs::write(out.join(output::UNAME), &release)?;
@@ -165,10 +175,19 @@ impl Guest {
         })
     }
 
+    /// Says what the packages consist of before anything runs that could say something else.
+    fn decompress(&self, store: &Store, work: &Path, line: Line) -> Result<Pool> {
+        let debs = [&self.root.debs, &self.initrd.debs, &self.kernel];
+        let (pool, members) = plain::decompress(store, debs.into_iter().flatten(), &work.join(PACKAGES))?;
+        line.answer(&members)?;
+        Ok(pool)
+    }
+
     /// Makes a tree: its base, then mkosi on the configuration in the recipe's `folder`.
-    fn make_tree(&self, work: &Path, store: &Store, image: &Image, (name, folder): (&str, &str)) -> Result<()> {
-        let packages = write_repository(store, image, &work.join("repository").join(name))?;
-        let base = base::make(store, &packages, &work.join("base").join(name))?;
+    fn make_tree(&self, work: &Path, packages: &Pool, image: &Image, (name, folder): (&str, &str)) -> Result<()> {
+        let packages: Vec<&Plain> = image.debs.iter().map(|deb| &packages[&deb.sha256]).collect();
+        write_repository(&packages, &image.suite, &work.join(REPOSITORY).join(name))?;
+        let base = base::make(&packages, &work.join("base").join(name))?;
         for folder in ["built", "mkosi", &format!("cache/{name}")] {
             fs::create_dir_all(work.join(folder))?;
         }
@@ -180,7 +199,7 @@ impl Guest {
             ("architecture", "x86-64".into()),
             (
                 "local-mirror",
-                format!("file://{}", place(&format!("repository/{name}"))),
+                format!("file://{}", place(&format!("{REPOSITORY}/{name}"))),
             ),
             ("repository-key-check", "no".into()), // each package was checked against the lock
             ("base-tree", place(&format!("base/{name}"))),
@@ -272,34 +291,30 @@ fn run_depmod(tree: &Path, release: &str) -> Result<()> {
     DEPMOD.run([Path::new("-b"), tree, Path::new(release)]).map(drop)
 }
 
-/// Writes a package repository of exactly the locked packages, each checked against its digest on the way.
-fn write_repository<'a>(store: &Store, image: &'a Image, folder: &Path) -> Result<Vec<Controlled<'a>>> {
+/// Writes a package repository of exactly these packages.
+fn write_repository(packages: &[&Plain], suite: &str, folder: &Path) -> Result<()> {
     let pool = folder.join("pool");
     fs::create_dir_all(&pool)?;
-    let packages = image.debs.iter().map(|deb| {
-        let file = pool.join(&deb.file);
-        store.copy_checked(&deb.sha256, &file)?;
-        let control = deb::control(File::open(&file)?).with_context(|| format!("cannot read {}", deb.file))?;
-        Ok(Controlled { deb, control })
-    });
-    let packages: Vec<Controlled<'_>> = packages.collect::<Result<_>>()?;
-    let entry = |package: &Controlled<'_>| {
-        let deb = package.deb;
-        repository::entry(&package.control, &format!("pool/{}", deb.file), deb.size, &deb.sha256)
+    for package in packages {
+        fs::hard_link(&package.path, pool.join(&package.name))
+            .with_context(|| format!("cannot link {}", package.name))?;
+    }
+    let entry = |package: &&Plain| {
+        let (path, stamp) = (format!("pool/{}", package.name), package.stamp);
+        repository::entry(&package.control, &path, stamp.size, &stamp.sha256)
     };
     let index: String = packages.iter().map(entry).collect();
-    let suite = folder.join("dists").join(&image.suite);
-    fs::create_dir_all(suite.join("main/binary-amd64"))?;
-    fs::write(suite.join("main/binary-amd64/Packages"), &index)?;
-    fs::write(suite.join("Release"), repository::release(&image.suite, &index)).context("cannot write Release")?;
-    Ok(packages)
+    let dist = folder.join("dists").join(suite);
+    fs::create_dir_all(dist.join("main/binary-amd64"))?;
+    fs::write(dist.join("main/binary-amd64/Packages"), &index)?;
+    fs::write(dist.join("Release"), repository::release(suite, &index)).context("cannot write Release")
 }
 
 /// Takes the kernel image and the modules out of the kernel's packages; returns the kernel's release.
-fn unpack_kernel(store: &Store, debs: &[Deb], folder: &Path, out: &Path) -> Result<String> {
+fn unpack_kernel(debs: &[Deb], packages: &Pool, folder: &Path, out: &Path) -> Result<String> {
     fs::create_dir_all(folder)?;
     for deb in debs {
-        let package = deb::part(store.checked(&deb.sha256, deb.size)?, Part::Data);
+        let package = deb::part(File::open(&packages[&deb.sha256].path)?, Part::Data);
         package
             .and_then(|mut files| unpack::unpack(&mut files, folder))
             .with_context(|| format!("cannot unpack {}", deb.file))?;

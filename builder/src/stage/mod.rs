@@ -24,6 +24,7 @@ pub mod modules;
 pub mod origins;
 pub mod parse;
 pub mod payload;
+pub mod plain;
 pub mod prove;
 pub mod pull;
 pub mod push;
@@ -39,6 +40,8 @@ pub mod verify;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::world::sandbox::Line;
+
 /// What is done inside a tool tree.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Work {
@@ -47,14 +50,14 @@ pub enum Work {
 }
 
 impl Work {
-    /// Does it.
+    /// Does it; what whoever asked for it wants to know goes over the line.
     ///
     /// # Errors
     /// As the work says.
-    pub fn perform(&self) -> Result<()> {
+    pub fn perform(&self, line: Line) -> Result<()> {
         match self {
-            Self::Boot(machine) => machine.boot(),
-            Self::Guest(guest) => guest.make(),
+            Self::Boot(machine) => line.answer(&()).and_then(|()| machine.boot()),
+            Self::Guest(guest) => guest.make(line),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! host's root behind and does the work. When one of the three dies, the kernel kills those behind it.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setgid, setgroups, sethostname, setuid};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::mend::{Exit, OrMend as _, Told};
@@ -58,6 +59,9 @@ pub enum Owners {
 /// How many users and groups an image has.
 const RANGE: u32 = 65536;
 
+/// What the work done inside may answer at most, in bytes: that of a guest of 400 packages has some 15 MiB.
+const ANSWER_LIMIT: u64 = 1 << 30;
+
 /// Devices that programs expect; none of them tells anything of the machine.
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
@@ -75,16 +79,16 @@ const NO_NAMESPACES: &str = "run where user namespaces are allowed: sysctl user.
     profile that lets unshare and mount through";
 
 impl Sandbox {
-    /// Does `work` inside and waits for its end. What it prints goes where ours goes.
+    /// Does `work` inside, waits for its end and returns its answer. What it prints goes where ours goes.
     ///
     /// # Errors
     /// Namespaces or a range of users are not to be had here, with the mend; or the work failed, which it has told.
-    pub fn run(&self, work: &impl Serialize) -> Result<()> {
+    pub fn run<Answer: DeserializeOwned>(&self, work: &impl Serialize) -> Result<Answer> {
         let (mut child, mut ours) = start_first(Stdio::inherit())?;
-        let status = self.hand_over(&child, &mut ours, work).and_then(|()| Ok(child.wait()?));
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(told(status)),
+        let answer = self.hand_over(&child, &mut ours, work).map(|()| heard(ours));
+        match answer.and_then(|answer| Ok((answer, child.wait()?))) {
+            Ok((answer, status)) if status.success() => answer,
+            Ok((_, status)) => Err(told(status)),
             Err(error) => {
                 stop(&mut child);
                 Err(error)
@@ -102,6 +106,30 @@ impl Sandbox {
         serde_json::to_writer(&mut message, &(self, work)).context("cannot write the work down")?;
         let sent = line.write_all(&message).and_then(|()| line.shutdown(Shutdown::Write));
         sent.context("the sandbox went away")
+    }
+}
+
+/// Reads what is said on the line until it is closed; whoever is told of a failure has no answer.
+fn heard<Answer: DeserializeOwned>(line: UnixStream) -> Result<Answer> {
+    let mut said = Vec::new();
+    line.take(ANSWER_LIMIT).read_to_end(&mut said)?;
+    let answer = said.strip_prefix(b"s").context("the sandbox did not start")?;
+    serde_json::from_slice(answer).context("the sandbox gave no answer")
+}
+
+/// The line to whoever started the sandbox, for one answer.
+pub struct Line(UnixStream);
+
+impl Line {
+    /// Says the answer and closes the line: what is started afterwards cannot say anything on it.
+    ///
+    /// # Errors
+    /// Whoever started the sandbox is gone.
+    pub fn answer(self, answer: &impl Serialize) -> Result<()> {
+        let mut line = BufWriter::with_capacity(1 << 18, &self.0);
+        serde_json::to_writer(&mut line, answer)?;
+        line.flush()?;
+        self.0.shutdown(Shutdown::Write).context("cannot close the line")
     }
 }
 
@@ -240,11 +268,11 @@ pub fn first() -> Result<()> {
     if status.success() { Ok(()) } else { Err(told(status)) }
 }
 
-/// The second process: mounts, leaves the host behind and returns what is to be done.
+/// The second process: mounts, leaves the host behind and returns what is to be done, and the line for its answer.
 ///
 /// # Errors
 /// The host's kernel or its rules do not let us mount.
-pub fn second<Work: for<'de> Deserialize<'de>>() -> Result<Work> {
+pub fn second<Work: DeserializeOwned>() -> Result<(Work, Line)> {
     die_with_parent()?;
     umask(Mode::from_bits_truncate(0o022));
     let mut message = Vec::new();
@@ -256,7 +284,7 @@ pub fn second<Work: for<'de> Deserialize<'de>>() -> Result<Work> {
     sandbox
         .enter()
         .or_mend(Exit::Unsupported, "cannot enter the tool tree", NO_NAMESPACES)?;
-    Ok(work)
+    Ok((work, Line(line)))
 }
 
 fn die_with_parent() -> Result<()> {
@@ -270,8 +298,8 @@ fn become_root() -> Result<()> {
 }
 
 /// Standard input as it comes: a buffered reader would take what is meant for the second process.
-fn line() -> Result<File> {
-    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+fn line() -> Result<UnixStream> {
+    Ok(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
 impl Sandbox {

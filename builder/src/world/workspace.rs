@@ -8,7 +8,8 @@ use anyhow::Result;
 
 use crate::mend::{Exit, OrMend as _};
 
-/// Memory that must be free for a build in memory, in bytes: twice what a guest of 300 packages takes.
+/// Memory that must be free for a build in memory, in bytes: twice what a guest of 400 packages takes, which has its
+/// packages without compression beside its tree.
 pub const ENOUGH: u64 = 8 << 30;
 
 /// How many builds may work below one folder at once.

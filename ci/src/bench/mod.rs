@@ -1,5 +1,6 @@
 //! `cargo ci bench`: whole-process time and peak memory, side by side with other tools.
 
+mod documents;
 mod measure;
 mod mkosi;
 
@@ -15,6 +16,7 @@ use crate::site::Site;
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     Build(Build),
+    Documents(documents::Documents),
     Measure(measure::Measure),
 }
 
@@ -40,6 +42,7 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::Build(build) => build.run(),
+            Self::Documents(documents) => documents.run(),
             Self::Measure(measure) => measure.run(),
         }
     }

@@ -350,51 +350,53 @@ impl<'a> Bill<'a> {
     }
 
     fn list_files(&self) -> Result<Vec<File<'a>>> {
-        let images: BTreeMap<_, _> = self
-            .facts
-            .artifacts
-            .iter()
-            .map(|image| (image.name, artifact_id(image)))
-            .collect();
-        let packages: BTreeMap<_, _> = self
-            .packages
-            .iter()
-            .map(|package| (package.sha256, binary_id(package)))
-            .collect();
-        let payloads = self.facts.payloads.iter();
-        let payloads: BTreeMap<_, _> = payloads.map(|payload| (payload.name, payload_id(payload))).collect();
-        let files = self
-            .facts
-            .contents
-            .iter()
-            .filter_map(|content| match &content.node.kind {
-                NodeKind::File { sha256, .. } => Some((content, *sha256)),
-                _ => None,
-            });
-        let files = files.map(|(content, sha256)| {
-            let image = images.get(content.node.image.0.as_str());
-            let image = image.ok_or_else(|| foreign(content, "an image"))?.clone();
-            let package = match &content.origin {
-                Origin::Package { sha256, .. } => {
-                    let package = packages.get(sha256);
-                    Some(package.ok_or_else(|| foreign(content, "a package"))?.clone())
-                }
-                Origin::Payload { name } => {
-                    let payload = payloads.get(name.as_str());
-                    Some(payload.ok_or_else(|| foreign(content, "a payload"))?.clone())
-                }
-                _ => None,
-            };
-            let id = file_id(content, sha256);
-            Ok(File {
-                id,
-                sha256,
-                content,
-                image,
-                package,
-            })
+        let homes = Homes::of(self);
+        let files = self.facts.contents.iter();
+        let files = files.filter_map(|content| match &content.node.kind {
+            NodeKind::File { sha256, .. } => Some(homes.file(content, *sha256)),
+            _ => None,
         });
         files.collect()
+    }
+}
+
+/// The identifiers of what files are in and come from.
+struct Homes<'a> {
+    images: BTreeMap<&'a str, String>,
+    packages: BTreeMap<Sha256, String>,
+    payloads: BTreeMap<&'a str, String>,
+}
+
+impl<'a> Homes<'a> {
+    fn of(bill: &Bill<'a>) -> Self {
+        let (images, payloads) = (bill.facts.artifacts.iter(), bill.facts.payloads.iter());
+        let packages = bill.packages.iter();
+        Self {
+            images: images.map(|image| (image.name, artifact_id(image))).collect(),
+            packages: packages.map(|package| (package.sha256, binary_id(package))).collect(),
+            payloads: payloads.map(|payload| (payload.name, payload_id(payload))).collect(),
+        }
+    }
+
+    fn file(&self, content: &'a Content, sha256: Sha256) -> Result<File<'a>> {
+        let image = self.images.get(content.node.image.0.as_str());
+        Ok(File {
+            id: file_id(content, sha256),
+            sha256,
+            content,
+            image: image.ok_or_else(|| foreign(content, "an image"))?.clone(),
+            package: self.package(content)?,
+        })
+    }
+
+    /// The package or the payload that the file comes from.
+    fn package(&self, content: &Content) -> Result<Option<String>> {
+        let (home, what) = match &content.origin {
+            Origin::Package { sha256, .. } => (self.packages.get(sha256), "a package"),
+            Origin::Payload { name } => (self.payloads.get(name.as_str()), "a payload"),
+            _ => return Ok(None),
+        };
+        Ok(Some(home.ok_or_else(|| foreign(content, what))?.clone()))
     }
 }
 

@@ -1,0 +1,205 @@
+//! The work that only the documents of a release need, done again on a finished one: its time on all cores and on the
+//! wall, part by part. `cargo ci bench documents` calls it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use builder::debian::members::Members;
+use builder::model::artifacts::{Artifacts, FirmwareFile, file};
+use builder::model::lock::{Lock, Tree};
+use builder::model::record::Terms;
+use builder::model::release::{MANIFEST, Manifest};
+use builder::stage::describe::{self, Described};
+use builder::stage::guest::Deb;
+use builder::stage::origins::Packages;
+use builder::stage::parse::Project;
+use builder::stage::plain::{self, Pool};
+use builder::stage::release::{Existing, Staging};
+use builder::stage::{contents, payload, sign};
+use builder::world::environment::Environment;
+use builder::world::files;
+use builder::world::store::Store;
+use measure::cpio::{Archives, Stream};
+use measure::erofs::Erofs;
+use measure::uki::Uki;
+use measure::{Sha256, Sha512};
+
+/// Where dpkg writes down what is installed.
+const STATUS: &[u8] = b"/var/lib/dpkg/status";
+
+/// What is worked on.
+struct Bench {
+    project: Project,
+    lock: Lock,
+    store: Store,
+    release: PathBuf,
+    manifest: Manifest,
+}
+
+fn main() -> Result<()> {
+    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench"); // cargo's own
+    let arguments: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    let [recipe, release] = arguments.as_slice() else {
+        println!("usage: documents RECIPE RELEASE");
+        return Ok(());
+    };
+    Bench::open(recipe, release)?.run()
+}
+
+impl Bench {
+    fn open(recipe: &Path, release: &Path) -> Result<Self> {
+        let read = |name: &str| fs::read_to_string(release.join(name)).with_context(|| format!("there is no {name}"));
+        Ok(Self {
+            project: Project::read(recipe)?,
+            lock: Lock::parse(&read("recipe.lock")?)?,
+            store: Store::locate(None, &Environment::of_this_process())?,
+            release: release.into(),
+            manifest: Manifest::parse(&read(MANIFEST)?)?,
+        })
+    }
+
+    fn run(&self) -> Result<()> {
+        let memory = tempfile::tempdir_in("/dev/shm").context("there is no memory to work in")?;
+        let debs = self.debs();
+        let decompressed = timed("packages decompressed", || {
+            plain::decompress(&self.store, debs.iter(), &memory.path().join("packages"))
+        });
+        let (pool, mut packages) = decompressed?;
+        timed("members of packages", || self.read_members(&debs, &pool))?;
+        timed("members handed over", || hand_over(&packages))?;
+        let beside = timed("packages beside", || describe::packages_beside(&self.lock, &self.store));
+        packages.extend(beside?);
+        let artifacts = self.artifacts()?;
+        timed("images read back", || contents::read(&self.release).map(drop))?;
+        timed("images and documents", || self.describe(&artifacts, &packages))?;
+        self.sign(memory.path())
+    }
+
+    fn debs(&self) -> Vec<Deb> {
+        let trees = [Tree::Root, Tree::Initrd, Tree::Kernel].into_iter();
+        let mut seen = BTreeSet::new();
+        let debs = trees.flat_map(|tree| self.lock.packages(tree).map(Deb::from));
+        debs.filter(|deb| seen.insert(deb.sha256)).collect()
+    }
+
+    /// What decompressing does beside decompressing, writing, and the digest that apt is told.
+    fn read_members(&self, debs: &[Deb], pool: &Pool) -> Result<()> {
+        let read = files::for_each(debs, |deb| {
+            let sha512 = Sha512::of(fs::read(self.store.path(&deb.sha256))?);
+            Members::read_from(File::open(&pool[&deb.sha256].path)?, sha512)
+        });
+        read.into_iter().try_for_each(|members| members.map(drop))
+    }
+
+    fn describe(&self, artifacts: &Artifacts, packages: &Packages) -> Result<()> {
+        let described = Described {
+            folder: &self.release,
+            recipe: &self.project.recipe,
+            lock: &self.lock,
+            artifacts,
+            stamps: &self.manifest.files,
+            packages,
+            payloads: &payload::all(&self.lock, &self.store)?,
+        };
+        described.documents().map(drop)
+    }
+
+    /// Signs a copy of the release as a build does.
+    fn sign(&self, folder: &Path) -> Result<()> {
+        let staging = Staging::begin(&folder.join("signed"), Existing::Refuse)?;
+        for name in self.manifest.files.keys().map(|name| name.as_str()).chain([MANIFEST]) {
+            if name != file::DISK {
+                fs::copy(self.release.join(name), staging.folder().join(name))?;
+            }
+        }
+        timed("signing", || {
+            let key = sign::ephemeral()?;
+            sign::sign_new(&staging, &self.manifest, &sign::run(None)?, Terms::default(), &key)
+        })
+    }
+
+    /// What assembling has left, taken from the release.
+    fn artifacts(&self) -> Result<Artifacts> {
+        let uki = fs::read(self.release.join(file::UKI))?;
+        let uki = Uki::read(&uki).context("the UKI cannot be read")?;
+        let section = |wanted: &str| {
+            let found = uki.measured().find(|section| section.name == wanted);
+            let found = found.with_context(|| format!("the UKI has no {wanted}"))?;
+            Ok::<_, anyhow::Error>(String::from_utf8(found.data.to_vec())?)
+        };
+        let firmware = self.project.firmware.iter().map(|(name, firmware)| FirmwareFile {
+            file: format!("OVMF-{name}.fd"),
+            package: firmware.package.clone(),
+            supports: firmware.supports.clone(),
+        });
+        Ok(Artifacts {
+            command_line: section(".cmdline")?,
+            root_hash: Sha256::of(""), // the documents do not name it
+            firmware: firmware.collect(),
+            uname: section(".uname")?,
+            os_release: section(".osrel")?,
+            root_status: status_of_root(&self.release.join(file::ROOT))?,
+            initrd_status: status_of_initrd(&self.release.join(file::INITRD))?,
+        })
+    }
+}
+
+/// The line from the sandbox.
+fn hand_over(packages: &Packages) -> Result<()> {
+    let line = serde_json::to_vec(packages)?;
+    serde_json::from_slice::<Packages>(&line)?;
+    Ok(())
+}
+
+fn status_of_root(image: &Path) -> Result<String> {
+    let image = files::open_at(image)?;
+    let image = Erofs::read(&image)?;
+    let nodes = image.walk()?;
+    let node = nodes.iter().find(|node| node.path == STATUS);
+    let mut text = Vec::new();
+    image.content(&node.context("the root image has no packages")?.inode, |piece| {
+        text.extend(piece)
+    })?;
+    Ok(String::from_utf8(text)?)
+}
+
+/// The bytes of an initrd.
+struct Unpacked<R>(R);
+
+impl<R: std::io::Read> Stream for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
+        self.0.read(buffer).map_err(|error| error.to_string())
+    }
+}
+
+fn status_of_initrd(image: &Path) -> Result<String> {
+    let decoder = ruzstd::decoding::StreamingDecoder::new(std::io::BufReader::new(File::open(image)?));
+    let mut archives = Archives::new(Unpacked(decoder?));
+    while let Some(entry) = archives.next_entry()? {
+        let mut text = Vec::new();
+        archives.content(|piece| text.extend(piece))?;
+        if entry.path == STATUS {
+            return Ok(String::from_utf8(text)?);
+        }
+    }
+    anyhow::bail!("the initrd has no packages")
+}
+
+/// Does the work and prints its name, its CPU time and its time on the wall, both in seconds.
+fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (cpu, wall) = (cpu()?, Instant::now());
+    let done = work()?;
+    println!("{name}\t{:.2}\t{:.2}", self::cpu()? - cpu, wall.elapsed().as_secs_f64());
+    Ok(done)
+}
+
+/// CPU time of this process, in seconds: `utime` and `stime` of proc_pid_stat(5), in ticks, of which a second has 100.
+fn cpu() -> Result<f64> {
+    let text = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = text.rsplit_once(')').context("the process has no name")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+}
