@@ -11,6 +11,7 @@ mod lock;
 mod measure;
 mod pull;
 mod push;
+mod rebuild;
 mod sbom;
 mod sign;
 mod signing;
@@ -34,6 +35,7 @@ enum Command {
     Measure(Box<measure::Measure>),
     Sign(sign::Args),
     Verify(verify::Args),
+    Rebuild(rebuild::Args),
     Inspect(inspect::Args),
     #[command(subcommand)]
     Sbom(sbom::Sbom),
@@ -55,6 +57,7 @@ impl Cli {
             Command::Measure(measure) => measure.run(),
             Command::Sign(sign) => sign.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Rebuild(rebuild) => rebuild.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),

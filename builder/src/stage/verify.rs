@@ -11,11 +11,11 @@ use measure::Sha256;
 use serde::Serialize;
 
 use crate::mend::{Exit, OrMend as _};
-use crate::model::Record;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
+use crate::model::{Record, quorum};
 use crate::stage::parse::LOCK;
 use crate::stage::signatures::{self, Demand};
-use crate::stage::{secure_boot, sign};
+use crate::stage::{rebuilds, secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
 
 /// What was found out about a release.
@@ -96,6 +96,9 @@ pub enum Finding {
     NotYetValid { not_before: Timestamp, at: Timestamp },
     #[error("the release was valid until {not_after}; it is {at}")]
     Expired { not_after: Timestamp, at: Timestamp },
+    #[error(transparent)]
+    #[serde(untagged)]
+    Rebuild(quorum::Finding),
 }
 
 impl Finding {
@@ -127,6 +130,7 @@ impl Finding {
             Self::RecordDiffers { .. } => "record-differs",
             Self::NotYetValid { .. } => "not-yet-valid",
             Self::Expired { .. } => "expired",
+            Self::Rebuild(finding) => finding.code(),
         }
     }
 
@@ -274,10 +278,13 @@ fn found(path: &Path, wanted: Stamp) -> io::Result<Stamp> {
 fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
     let listed = manifest.files.keys().map(|name| Path::new(name.as_str()));
     let listed: BTreeSet<&Path> = listed.chain([Path::new(MANIFEST)]).collect();
-    let folders: BTreeSet<&Path> = listed.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+    let rebuilds = [Path::new(rebuilds::FOLDER)];
+    let folders = listed.iter().flat_map(|path| path.ancestors().skip(1)).chain(rebuilds);
+    let folders: BTreeSet<&Path> = folders.collect();
     let belongs = |entry: &&Entry| {
         let path = entry.path.as_path();
-        let of_this_build = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
+        let of_this_build =
+            sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest) || rebuilds::is_part(path);
         let of_this_build = of_this_build && entry.kind == Kind::File;
         listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
     };

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod files;
 pub mod given;
 pub mod graft;
+pub mod host;
 mod http;
 pub mod mirror;
 pub mod net;
