@@ -14,13 +14,15 @@ pub(super) struct Args {
 enum Process {
     First,
     Second,
+    Third,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
         match self.process {
             Process::First => sandbox::first(),
-            Process::Second => sandbox::second::<Work>()?.perform(),
+            Process::Second => sandbox::second(),
+            Process::Third => sandbox::third::<Work>()?.perform(),
         }
     }
 }

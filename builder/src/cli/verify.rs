@@ -109,7 +109,7 @@ impl Args {
         let rest = ["the measurements, against the artifacts", "evidence, of who built it"];
         let rebuilt = "whether others have rebuilt it: --quorum";
         let rebuilt = self.quorum.is_none().then_some(rebuilt);
-        digest.into_iter().chain(signed).chain(rebuilt).chain(rest).collect()
+        digest.into_iter().chain(signed).chain(rest).chain(rebuilt).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The only effects: programs, virtual machines, namespaces, the network, the store, the clock, the environment.
 
 pub mod clock;
+mod confine;
 pub mod credentials;
 mod download;
 pub mod environment;
