@@ -8,6 +8,18 @@ use Socket;
 my ($planted, $name) = @ARGV;    # a device, and an abstract socket
 my @open;
 
+# syscall(2) wants variables for pointers.
+sub mount {
+    my ($kind, $place, $flags) = @_;
+    my $source = "none";
+    return syscall(165, $source, $place, $kind, $flags, 0) == 0;
+}
+
+sub unmount {
+    my ($place) = @_;
+    return syscall(166, $place, 2) == 0;
+}
+
 # Devices: none but those that every program expects.
 my %harmless = map { $_ => 1 } qw(console core fd full log mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero);
 opendir(my $dev, "/dev") or die "no /dev: $!";
@@ -26,14 +38,14 @@ for my $number ([1, 1], [10, 224], [1, 5]) {
 
 # File systems of the kernel: those that are there, and those that can be mounted.
 for my $path (qw(/sys/kernel/config /sys/kernel/config/tsm /sys/kernel/security /sys/firmware /sys/class)) {
-    push @open, "list $path" if opendir(my $folder, $path) and grep { !/^\.\.?$/ } readdir $folder;
+    opendir(my $folder, $path) or next;
+    push @open, "list $path" if grep { !/^\.\.?$/ } readdir $folder;
 }
 my $point = "/tmp/point-$$";
 mkdir $point;
 for my $kind (qw(configfs devtmpfs proc securityfs sysfs debugfs tracefs)) {
-    my $mounted = syscall(165, "none", $point, $kind, 0, 0) == 0;
-    push @open, "mount $kind" if $mounted;
-    syscall(166, $point, 2) if $mounted;
+    push @open, "mount $kind" if mount($kind, $point, 0);
+    unmount($point);
 }
 rmdir $point;
 
@@ -41,9 +53,9 @@ rmdir $point;
 for my $path (qw(/proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sysrq-trigger)) {
     push @open, "write $path" if sysopen(my $file, $path, O_WRONLY);
 }
-syscall(165, "none", "/proc/sys", 0, 32 | 4096, 0);    # remount,bind: read-write again
+mount("none", "/proc/sys", 32 | 4096);    # remount,bind: read-write again
 push @open, "write /proc/sys after a remount" if sysopen(my $file, "/proc/sys/kernel/core_pattern", O_WRONLY);
-syscall(166, "/proc/sys", 2) == 0 and push @open, "unmount /proc/sys";
+push @open, "unmount /proc/sys" if unmount("/proc/sys");
 
 # The REST API of the guest, sockets of the host, and sockets that no namespace holds.
 socket(my $api, PF_INET, SOCK_STREAM, 0) or die "no sockets: $!";
@@ -52,7 +64,8 @@ socket(my $abstract, PF_UNIX, SOCK_STREAM, 0) or die "no sockets: $!";
 push @open, "connect \@$name" if connect($abstract, pack("S a*", PF_UNIX, "\0$name"));
 push @open, "socket vsock" if socket(my $vsock, 40, SOCK_STREAM, 0);
 push @open, "socket vsock through x32" if syscall(0x40000000 | 41, 40, SOCK_STREAM, 0) >= 0;
-push @open, "io_uring" if syscall(425, 1, "\0" x 120) >= 0;
+my $parameters = "\0" x 120;
+push @open, "io_uring" if syscall(425, 1, $parameters) >= 0;
 push @open, "keyring" if syscall(250, 0, -3, 0) >= 0;    # keyctl, the id of the session's
 
 # The memory of begat: the processes of the sandbox and those before them.
@@ -62,11 +75,11 @@ for my $process (map { m{(\d+)$} } glob "/proc/[0-9]*") {
     next unless $words =~ /\bbegat\b|\binside (first|second|third)$/ && $words !~ /probe/;
     for my $file (qw(mem environ root/. fd maps)) {
         my $path = "/proc/$process/$file";
-        my $opened = $file =~ /fd|root/ ? opendir(my $folder, $path) : sysopen(my $handle, $path, O_RDONLY);
+        my ($folder, $handle);
+        my $opened = $file =~ /fd|root/ ? opendir($folder, $path) : sysopen($handle, $path, O_RDONLY);
         push @open, "$file of $words" if $opened;
     }
     push @open, "write to the program of $words" if sysopen(my $program, "/proc/$process/exe", O_RDONLY);
     push @open, "trace $words" if syscall(101, 0x4206, $process, 0, 0) == 0;    # PTRACE_SEIZE
-    syscall(101, 17, $process, 0, 0);
 }
 print "open: $_\n" for @open;
