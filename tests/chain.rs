@@ -259,6 +259,7 @@ impl Line {
         let judge = Judge {
             roots: &roots,
             trust: &self.trust,
+            quorum: None,
             at: tdx::now(),
         };
         Chain::read(&self.releases, &Self::demand()).unwrap().line(&judge)

@@ -2,6 +2,7 @@
 
 mod bench;
 mod boot;
+mod closed;
 mod difference;
 mod flip;
 mod fuzz;
@@ -11,6 +12,7 @@ mod listing;
 mod near;
 mod offline;
 mod oracle;
+mod rebuild;
 mod reproduce;
 mod site;
 mod truth;
@@ -35,6 +37,10 @@ enum Command {
     Flip(flip::Args),
     Fuzz(fuzz::Args),
     Truth(truth::Args),
+    /// Rebuilds a release as another user, and one with a planted difference.
+    Rebuild,
+    /// Lets a recipe try to reach TEE devices, the guest's REST API and begat's memory.
+    Closed,
     /// Measures time and memory, side by side with other tools.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -63,6 +69,8 @@ impl Ci {
             Some(Command::Flip(flip)) => flip.run(),
             Some(Command::Fuzz(fuzz)) => fuzz.run(),
             Some(Command::Truth(truth)) => truth.run(),
+            Some(Command::Rebuild) => rebuild::run(),
+            Some(Command::Closed) => closed::run(),
             Some(Command::Bench(bench)) => bench.run(),
             Some(Command::Oracle(oracle)) => oracle.run(),
         }

@@ -98,7 +98,7 @@ impl Site {
     }
 
     /// Root takes its store; another user, who cannot read that, gets a copy of what the lock names, and the folder.
-    fn supply(&self, conditions: &Conditions, here: &Path) -> Result<Vec<String>> {
+    pub(crate) fn supply(&self, conditions: &Conditions, here: &Path) -> Result<Vec<String>> {
         let User::Ordinary = conditions.user(&self.shell)? else {
             return Ok(Vec::new());
         };

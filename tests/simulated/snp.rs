@@ -2,9 +2,6 @@
 
 use std::str::FromStr as _;
 
-use x509_cert::der::asn1::{BitString, Ia5String, ObjectIdentifier, OctetString};
-use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
-use x509_cert::der::{Any, Decode as _, Encode as _, Tag};
 use measure::evidence::snp::{AmdRoots, Authority, SigningKey, SnpProduct};
 use measure::evidence::{Bytes, SnpEvidence};
 use measure::snp::GuestPolicy;
@@ -15,10 +12,13 @@ use rand_chacha::rand_core::SeedableRng as _;
 use rsa::RsaPrivateKey;
 use rsa::pkcs1::RsaPssParams;
 use rsa::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _};
-use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
 use rsa::sha2::Sha384 as RsaSha384;
+use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
 use x509_cert::certificate::{TbsCertificate, Version};
 use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};
+use x509_cert::der::asn1::{BitString, Ia5String, ObjectIdentifier, OctetString};
+use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
+use x509_cert::der::{Any, Decode as _, Encode as _, Tag};
 use x509_cert::ext::Extension;
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;

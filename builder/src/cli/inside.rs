@@ -14,14 +14,16 @@ pub(super) struct Args {
 enum Process {
     First,
     Second,
+    Third,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
         match self.process {
             Process::First => sandbox::first(),
-            Process::Second => {
-                let (work, line) = sandbox::second::<Work>()?;
+            Process::Second => sandbox::second(),
+            Process::Third => {
+                let (work, line) = sandbox::third::<Work>()?;
                 work.perform(line)
             }
         }

@@ -7,17 +7,25 @@ use jiff::Timestamp;
 use measure::Sha256;
 use serde_json::{Value, json};
 
-use crate::mend::{Exit, Told};
+use crate::mend::{Exit, OrMend as _, Told};
 use crate::model::Trust;
+use crate::model::quorum::Quorum;
 use crate::stage::appraise::{Judge, Roots};
 use crate::stage::finding::Finding;
 use crate::world::{clock, given};
+
+/// In bytes: more than a file that people write.
+const LIMIT: u64 = 1 << 20;
 
 #[derive(clap::Args)]
 pub(super) struct Judging {
     /// The trust policy, in TOML: what is believed that evidence cannot show [default: the strict one]
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Who must have rebuilt a release that nobody attested, a file in the grammar of C2SP tlog-policy:
+    /// `witness NAME KEY-ID`, `group NAME K|any|all NAME…`, `quorum NAME`
+    #[arg(long, value_name = "FILE")]
+    quorum: Option<PathBuf>,
     /// The time at which releases, certificates and collateral must be valid [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -29,9 +37,16 @@ impl Judging {
         self.at.unwrap_or_else(clock::now)
     }
 
+    /// Returns who must have rebuilt a release that nobody attested.
+    pub(super) fn quorum(&self) -> Result<Option<Quorum>> {
+        let read = |path: &PathBuf| {
+            let text = String::from_utf8(given::read(path, LIMIT, "give a quorum file")?);
+            Quorum::parse(&text.or_mend(Exit::Usage, "the quorum file is no UTF-8", "write it anew")?)
+        };
+        self.quorum.as_ref().map(read).transpose()
+    }
+
     fn text(&self) -> Result<Vec<u8>> {
-        /// In bytes: more than a file that people write.
-        const LIMIT: u64 = 1 << 20;
         let read = |path: &PathBuf| given::read(path, LIMIT, "give a trust policy in TOML");
         self.trust.as_ref().map_or_else(|| Ok(Vec::new()), read)
     }
@@ -53,10 +68,12 @@ impl Judging {
     /// accepted, if it is not the policy's.
     pub(super) fn judge<T>(&self, floor: Option<u32>, f: impl FnOnce(&Judge<'_>) -> T) -> Result<T> {
         let (roots, mut trust, at) = (Roots::of_vendors(), self.trust()?, self.at());
+        let quorum = self.quorum()?;
         trust.min_generation = floor.unwrap_or(trust.min_generation);
         Ok(f(&Judge {
             roots: &roots,
             trust: &trust,
+            quorum: quorum.as_ref(),
             at,
         }))
     }

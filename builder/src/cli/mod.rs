@@ -15,6 +15,7 @@ mod log;
 mod measure;
 mod pull;
 mod push;
+mod rebuild;
 mod sbom;
 mod sign;
 mod signing;
@@ -41,6 +42,7 @@ enum Command {
     Chain(chain::Args),
     #[command(subcommand)]
     Evidence(evidence::Command),
+    Rebuild(rebuild::Args),
     Inspect(inspect::Args),
     #[command(subcommand)]
     Sbom(sbom::Sbom),
@@ -66,6 +68,7 @@ impl Cli {
             Command::Verify(verify) => verify.run(),
             Command::Chain(chain) => chain.run(),
             Command::Evidence(evidence) => evidence.run(),
+            Command::Rebuild(rebuild) => rebuild.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),

@@ -43,7 +43,7 @@ impl Sbom {
 impl Args {
     fn run(&self) -> Result<()> {
         let store = Store::locate(self.store.as_deref(), &Environment::of_this_process())?;
-        let account = account(&self.release, Some(&store))?;
+        let account = account(&self.release, &store)?;
         match self.json {
             true => println!("{:#}", machine(&account)),
             false => self.people(&account),

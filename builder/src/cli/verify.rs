@@ -1,6 +1,6 @@
 //! `begat verify`: is this release what it says, and was it built where it should be?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use measure::Sha256;
@@ -11,13 +11,14 @@ use super::signing;
 use crate::model::Record;
 use crate::model::artifacts::file;
 use crate::model::log::VerifierKey;
+use crate::model::quorum::{Quorum, Vote};
 use crate::stage::account::account;
 use crate::stage::chain::Generation;
 use crate::stage::finding::Finding;
-use crate::stage::log;
 use crate::stage::recompute::recompute;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{Verdict, verify_signed};
+use crate::stage::{log, rebuilds};
 use crate::world::Environment;
 use crate::world::store::Store;
 
@@ -61,17 +62,19 @@ impl Args {
             key: self.key.as_deref().map(signing::public_key).transpose()?,
             at: self.judging.at(),
         };
+        let quorum = self.judging.quorum()?;
         let mut verdict = verify_signed(&self.release, self.digest, &demand)?;
         let logged = self.log.as_ref().map(|key| log::included(&self.release, key));
         verdict.findings.extend(logged.and_then(Result::err).map(Finding::Log));
-        let mut unchecked = self.unchecked(&verdict);
+        let votes = verdict.rebuilds(&self.release, quorum.as_ref());
+        let mut unchecked = self.unchecked(&verdict, quorum.as_ref());
         for (findings, left) in [self.look_closer(&verdict)?, self.judge_builder(&verdict, &demand)?] {
             verdict.findings.extend(findings);
             unchecked.extend(left);
         }
         match self.json {
-            true => println!("{:#}", report(&verdict, &unchecked)),
-            false => self.people(&verdict, &unchecked),
+            true => println!("{:#}", report(&verdict, &votes, &unchecked)),
+            false => self.people(&verdict, &votes, &unchecked),
         }
         judging::exit(&verdict.findings)
     }
@@ -88,7 +91,7 @@ impl Args {
             return Ok((findings, vec!["every file of the images: --deep".into()]));
         }
         let store = Store::locate(None, &Environment::of_this_process())?;
-        let account = account(&self.release, Some(&store))?;
+        let account = account(&self.release, &store)?;
         findings.extend(account.findings.into_iter().map(Finding::Account));
         Ok((findings, account.unchecked))
     }
@@ -118,7 +121,7 @@ impl Args {
         Ok((generation.findings, generation.unchecked.into_iter().collect()))
     }
 
-    fn people(&self, verdict: &Verdict, unchecked: &[String]) {
+    fn people(&self, verdict: &Verdict, votes: &[Vote], unchecked: &[String]) {
         let shown = self.release.display();
         for finding in &verdict.findings {
             println!("{}: {finding}", code(finding));
@@ -134,13 +137,16 @@ impl Args {
         if let Some(record) = &verdict.record {
             println!("signed by: {}, generation {}", key_id(record), record.terms.generation);
         }
+        for vote in votes {
+            println!("rebuilt by: {}", vote_of(vote));
+        }
         for unchecked in unchecked {
             println!("not checked: {unchecked}");
         }
     }
 
     /// What no finding about files and signatures does not mean.
-    fn unchecked(&self, verdict: &Verdict) -> Vec<String> {
+    fn unchecked(&self, verdict: &Verdict, quorum: Option<&Quorum>) -> Vec<String> {
         let digest = "whether this is the release that you want: --digest";
         let digest = self.digest.is_none().then_some(digest);
         let signed = match (&verdict.manifest, &self.key, &verdict.record) {
@@ -151,23 +157,46 @@ impl Args {
         };
         let log = "whether a log has the release: --log";
         let log = self.log.is_none().then_some(log);
-        digest.into_iter().chain(signed).chain(log).map(String::from).collect()
+        let rebuilt = "whether others have rebuilt it: --quorum";
+        let rebuilt = quorum.is_none().then_some(rebuilt);
+        let unchecked = digest.into_iter().chain(signed).chain(log).chain(rebuilt);
+        unchecked.map(String::from).collect()
     }
 }
 
-fn report(verdict: &Verdict, unchecked: &[String]) -> Value {
+fn report(verdict: &Verdict, votes: &[Vote], unchecked: &[String]) -> Value {
     json!({
         "findings": verdict.findings.iter().map(machine).collect::<Vec<_>>(),
         "key-id": verdict.record.as_ref().map(key_id),
         "not-checked": unchecked,
+        "rebuilds": votes,
         "release": verdict.release,
     })
 }
 
 impl Verdict {
+    /// What rebuilders say, with the findings that follow added to these.
+    fn rebuilds(&mut self, release: &Path, quorum: Option<&Quorum>) -> Vec<Vote> {
+        let Some(manifest) = &self.manifest else {
+            return Vec::new();
+        };
+        let verdict = rebuilds::verify(release, manifest, quorum);
+        self.findings.extend(verdict.findings.into_iter().map(Finding::Rebuild));
+        verdict.votes
+    }
+
     fn files(&self) -> usize {
         self.manifest.as_ref().map_or(0, |manifest| manifest.files.len())
     }
+}
+
+fn vote_of(vote: &Vote) -> String {
+    let who = vote.operator.as_deref().unwrap_or("somebody unknown");
+    let answer = match &vote.differs {
+        None => "the same".to_owned(),
+        Some(subject) => format!("{subject:?} came out otherwise"),
+    };
+    format!("{who}, {}: {answer}", vote.key)
 }
 
 /// The name of the key that a record names, which no terminal has to obey.

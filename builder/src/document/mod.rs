@@ -9,6 +9,7 @@ pub mod files;
 pub mod launches;
 pub mod policy;
 pub mod provenance;
+pub mod rebuild;
 pub mod reference_values;
 pub mod rvps;
 pub mod sbom;

@@ -10,6 +10,8 @@ pub mod measurements;
 pub mod oci;
 pub mod payload;
 pub mod profile;
+pub mod quorum;
+pub mod rebuild;
 pub mod recipe;
 pub mod record;
 pub mod release;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::model::Trust;
 use crate::model::measurements::{Measurement, Platform, Quantity};
+use crate::model::quorum::Quorum;
 use crate::model::record::Binding;
 
 /// Whose signatures are believed.
@@ -37,6 +38,8 @@ impl Roots<'static> {
 pub struct Judge<'a> {
     pub roots: &'a Roots<'a>,
     pub trust: &'a Trust,
+    /// Who must have rebuilt a release that nobody attested.
+    pub quorum: Option<&'a Quorum>,
     pub at: Timestamp,
 }
 

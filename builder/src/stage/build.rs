@@ -23,7 +23,7 @@ use crate::stage::measure::{self, Measured};
 use crate::stage::origins::Packages;
 use crate::stage::parse::{LOCK, Project};
 use crate::stage::release::{Staging, Stamps};
-use crate::stage::{fetch, payload, rules, say, sign};
+use crate::stage::{fetch, payload, recipe, rules, say, sign};
 use crate::world::clock;
 use crate::world::net::Net;
 use crate::world::room::{self, Place};
@@ -149,7 +149,9 @@ impl Build<'_> {
         ];
         let documents = fixed.into_iter().chain(described.documents()?);
         let documents = documents.map(|(name, text)| (name, text.into_bytes()));
-        let documents: Vec<_> = documents.chain(self.for_verifiers(measurements)?).collect();
+        let carried = [(recipe::FILE, recipe::pack(self.project)?)];
+        let documents = documents.chain(carried).chain(self.for_verifiers(measurements)?);
+        let documents: Vec<_> = documents.collect();
         documents.iter().try_for_each(|(name, text)| {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
         })

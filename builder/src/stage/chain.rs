@@ -19,6 +19,7 @@ use crate::model::request::Request;
 use crate::model::{Manifest, Measurements, Record};
 use crate::stage::appraise::{Appraisal, Judge, Wanted};
 use crate::stage::finding::Finding;
+use crate::stage::rebuilds;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{self, Verdict};
 use crate::world::files;
@@ -122,11 +123,19 @@ impl Generation {
         self.findings.extend(after.into_iter().flatten());
     }
 
-    /// Judges generation 0, which nobody built whom evidence could vouch for.
+    /// Judges generation 0, which nobody built whom evidence could vouch for: the policy must name it, or rebuilders must
+    /// agree.
     fn judge_root(&mut self, judge: &Judge<'_>) {
         let release = self.release();
-        if self.record.terms.previous.is_none() && !judge.trust.roots.contains(&release) {
-            self.findings.push(Finding::RootNotTrusted { release });
+        if self.record.terms.previous.is_some() || judge.trust.roots.contains(&release) {
+            return;
+        }
+        match judge.quorum {
+            Some(quorum) => {
+                let verdict = rebuilds::verify(&self.folder, &self.manifest, Some(quorum));
+                self.findings.extend(verdict.findings.into_iter().map(Finding::Rebuild));
+            }
+            None => self.findings.push(Finding::RootNotTrusted { release }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Images in, their paths out: read back from the bytes of a finished release.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::thread;
@@ -10,7 +11,7 @@ use data_encoding::BASE64;
 use measure::Sha256;
 use measure::cpio::{self, Archives, CpioError, Entry, Stream};
 use measure::erofs::{self, Erofs, ErofsError};
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use sha2::Digest as _;
 
 use crate::mend::{Exit, OrMend as _};
@@ -138,11 +139,16 @@ fn with_links<K: Ord>(mut found: Vec<Found<K>>) -> Vec<Node> {
     named.collect()
 }
 
-fn of_initrd(path: &Path) -> Result<Vec<Node>> {
+/// The bytes that zstd has packed into a file.
+pub(super) fn unpacked(path: &Path) -> Result<Unpacked<StreamingDecoder<BufReader<File>, FrameDecoder>>> {
     let file = files::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let bytes = StreamingDecoder::new(BufReader::with_capacity(1 << 18, file)).context("it is no zstd")?;
     let left = INITRD_LIMIT;
-    let mut archives = Archives::new(Unpacked { bytes, left });
+    Ok(Unpacked { bytes, left })
+}
+
+fn of_initrd(path: &Path) -> Result<Vec<Node>> {
+    let mut archives = Archives::new(unpacked(path)?);
     let (entries, contents) = read_archives(&mut archives)?;
     let mut behind = archives.into_stream().bytes.into_inner();
     if !behind.fill_buf()?.is_empty() {
@@ -204,7 +210,7 @@ fn of_cpio(entry: Entry, contents: &Contents) -> Found<Vec<u8>> {
 }
 
 /// What zstd unpacks, up to a limit.
-struct Unpacked<R> {
+pub(super) struct Unpacked<R> {
     bytes: R,
     left: u64,
 }

@@ -94,10 +94,16 @@ enum Wanted<'a> {
     Zero,
 }
 
-/// A part of the disk, read as if it were all.
-struct Window<'a> {
+/// A part of a disk, read as if it were all.
+pub(super) struct Window<'a> {
     disk: &'a Opened,
     range: Range<u64>,
+}
+
+impl<'a> Window<'a> {
+    pub(super) fn new(disk: &'a Opened, range: Range<u64>) -> Self {
+        Self { disk, range }
+    }
 }
 
 impl ReadAt for Window<'_> {

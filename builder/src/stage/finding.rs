@@ -5,6 +5,7 @@ use measure::{Sha256, Sha384};
 use serde::Serialize;
 
 use crate::model::log::LogFinding;
+use crate::model::quorum;
 use crate::model::release::{FileName, MANIFEST};
 use crate::stage::account;
 use crate::stage::appraise;
@@ -120,6 +121,9 @@ pub enum Finding {
     #[error(transparent)]
     #[serde(untagged)]
     Account(account::Finding),
+    #[error(transparent)]
+    #[serde(untagged)]
+    Rebuild(quorum::Finding),
     #[error(transparent)]
     #[serde(untagged)]
     Log(LogFinding),

@@ -30,6 +30,8 @@ pub struct Project {
     pub keyrings: BTreeMap<String, Vec<u8>>,
     /// The platform profile that the recipe names, and its text.
     pub platform: Option<(Profile, String)>,
+    /// The descriptions of firmware and kernel: where the recipe names each, and its text.
+    pub descriptions: Vec<(PathBuf, String)>,
     /// The digest of everything above.
     pub digest: Sha256,
 }
@@ -53,13 +55,13 @@ impl Project {
         let firmware = recipe.firmware.iter().map(|place| {
             let (name, text) = describe(folder, place, "firmware.toml")?;
             let firmware = recipe::parse("firmware.toml", &text)?;
-            named.push(text);
+            named.push((Path::new(place).join("firmware.toml"), text));
             Ok((name, firmware))
         });
         let firmware: Vec<(String, Firmware)> = firmware.collect::<Result<_>>()?;
         let (_, text_of_kernel) = describe(folder, &recipe.kernel, "kernel.toml")?;
         let kernel: Kernel = recipe::parse("kernel.toml", &text_of_kernel)?;
-        named.push(text_of_kernel);
+        named.push((Path::new(&recipe.kernel).join("kernel.toml"), text_of_kernel));
         for suite in firmware
             .iter()
             .map(|(_, firmware)| &firmware.suite)
@@ -80,6 +82,7 @@ impl Project {
             sources,
             keyrings,
             platform,
+            descriptions: named,
             digest,
         })
     }
@@ -128,6 +131,11 @@ fn platform(folder: &Path, recipe: &Recipe, sources: &[Source]) -> Result<Option
     Ok(Some((Profile::parse(name, &text)?, text)))
 }
 
+/// Whether the path below a recipe's folder is that of the lock, which is not the recipe's.
+pub(super) fn is_lock(path: &Path) -> bool {
+    [LOCK, PARTIAL_LOCK].iter().any(|name| path == Path::new(name))
+}
+
 fn sources(folder: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for path in tidy::walk(folder)? {
@@ -136,7 +144,7 @@ fn sources(folder: &Path) -> Result<Vec<Source>> {
         let name = path
             .to_str()
             .with_context(|| format!("the name of {} is not UTF-8", path.display()))?;
-        if metadata.is_dir() || [LOCK, PARTIAL_LOCK].contains(&name) {
+        if metadata.is_dir() || is_lock(&path) {
             continue;
         }
         let link = metadata.is_symlink();
@@ -157,11 +165,11 @@ fn sources(folder: &Path) -> Result<Vec<Source>> {
 }
 
 /// One digest over the recipe's files and the descriptions that it names: each field has its length in front.
-fn digest(sources: &[Source], named: &[String]) -> Sha256 {
+fn digest(sources: &[Source], named: &[(PathBuf, String)]) -> Sha256 {
     let files = sources
         .iter()
         .map(|source| format!("{} {} {}", source.sha256, source.executable, source.path));
-    let named = named.iter().map(|text| Sha256::of(text).to_string());
+    let named = named.iter().map(|(_, text)| Sha256::of(text).to_string());
     let lines: Vec<String> = files
         .chain(named)
         .map(|line| format!("{} {line}\n", line.len()))

@@ -15,7 +15,7 @@ use crate::stage::chain::{COMPLETION, DISPATCH};
 use crate::stage::finding::Finding;
 use crate::stage::parse::LOCK;
 use crate::stage::signatures::{self, Demand};
-use crate::stage::{log, secure_boot, sign};
+use crate::stage::{log, rebuilds, secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
 
 /// What was found out about a release.
@@ -168,13 +168,17 @@ fn found(path: &Path, wanted: Stamp) -> io::Result<Stamp> {
 fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
     let listed = manifest.files.keys().map(|name| Path::new(name.as_str()));
     let listed: BTreeSet<&Path> = listed.chain([Path::new(MANIFEST)]).collect();
-    let mut folders: BTreeSet<&Path> = listed.iter().flat_map(|path| path.ancestors().skip(1)).collect();
-    let evidence = [DISPATCH, COMPLETION].map(Path::new);
-    folders.extend(evidence.iter().filter_map(|path| path.parent()));
+    let own = [DISPATCH, COMPLETION, log::PROOF].map(Path::new);
+    let of_builds = own
+        .iter()
+        .filter_map(|path| path.parent())
+        .chain([Path::new(rebuilds::FOLDER)]);
+    let folders = listed.iter().flat_map(|path| path.ancestors().skip(1)).chain(of_builds);
+    let folders: BTreeSet<&Path> = folders.collect();
     let belongs = |entry: &&Entry| {
         let path = entry.path.as_path();
-        let of_this_build =
-            sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest) || evidence.contains(&path);
+        let signed = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
+        let of_this_build = signed || own.contains(&path) || rebuilds::is_part(path);
         let of_this_build = of_this_build && entry.kind == Kind::File;
         listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
     };

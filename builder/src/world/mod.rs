@@ -1,12 +1,14 @@
 //! The only effects: programs, virtual machines, namespaces, the network, the store, the clock, the environment.
 
 pub mod clock;
+mod confine;
 pub mod credentials;
 mod download;
 pub mod environment;
 pub mod files;
 pub mod given;
 pub mod graft;
+pub mod host;
 mod http;
 pub mod log;
 pub mod mirror;

@@ -1,11 +1,16 @@
 //! Namespaces: a tool tree as the root folder, users of its own, no network, and nothing of the host besides.
 //!
-//! Two processes stand between us and a program of the tree, both this very program started again. The first unshares
-//! and waits until we have mapped its users; the second is the init of the new process namespace, mounts, leaves the
-//! host's root behind and does the work. When one of the three dies, the kernel kills those behind it.
+//! Three processes stand between us and a program of the tree, all this very program started again. The first unshares
+//! and waits until we have mapped its users; the second is the init of the new process namespace, mounts and leaves the
+//! host's root behind; the third has users of its own once more and does the work. When one of the four dies, the kernel
+//! kills those behind it.
+//!
+//! What a recipe runs is root in there, and where root runs begat, root of the host to every file that the kernel makes.
+//! The second user namespace is what holds it: it can undo none of the mounts that the second process made, and it can
+//! trace neither that process nor, since the third was started outside, the third one.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -16,14 +21,16 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{Gid, Uid, chdir, pivot_root, setgid, setgroups, sethostname, setuid};
+use nix::unistd::{Gid, Uid, chdir, pivot_root, setgid, setgroups, sethostname, setsid, setuid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::mend::{Exit, OrMend as _, Told};
+use crate::world::confine;
 use crate::world::program::{self, Program};
 
 /// A sandbox: what a tool tree and the work done in it get to see.
@@ -84,16 +91,10 @@ impl Sandbox {
     /// # Errors
     /// Namespaces or a range of users are not to be had here, with the mend; or the work failed, which it has told.
     pub fn run<Answer: DeserializeOwned>(&self, work: &impl Serialize) -> Result<Answer> {
-        let (mut child, mut ours) = start_first(Stdio::inherit())?;
-        let answer = self.hand_over(&child, &mut ours, work).map(|()| heard(ours));
-        match answer.and_then(|answer| Ok((answer, child.wait()?))) {
-            Ok((answer, status)) if status.success() => answer,
-            Ok((_, status)) => Err(told(status)),
-            Err(error) => {
-                stop(&mut child);
-                Err(error)
-            }
-        }
+        let (child, mut ours) = start("first", Stdio::inherit())?;
+        let handed = self.hand_over(&child, &mut ours, work);
+        let answer = end(child, handed.map(|()| heard(ours)))??;
+        serde_json::from_slice(&answer).context("the sandbox gave no answer")
     }
 
     fn hand_over(&self, child: &Child, line: &mut UnixStream, work: &impl Serialize) -> Result<()> {
@@ -103,18 +104,19 @@ impl Sandbox {
         }
         map_owners(child.id(), self.owners)?;
         let mut message = vec![b'm'];
-        serde_json::to_writer(&mut message, &(self, work)).context("cannot write the work down")?;
-        let sent = line.write_all(&message).and_then(|()| line.shutdown(Shutdown::Write));
-        sent.context("the sandbox went away")
+        serde_json::to_writer(&mut message, self).context("cannot write the sandbox down")?;
+        message.push(b'\n'); // which no JSON of serde_json has inside
+        serde_json::to_writer(&mut message, work).context("cannot write the work down")?;
+        send(line, &message)
     }
 }
 
 /// Reads what is said on the line until it is closed; whoever is told of a failure has no answer.
-fn heard<Answer: DeserializeOwned>(line: UnixStream) -> Result<Answer> {
+fn heard(line: UnixStream) -> Result<Vec<u8>> {
     let mut said = Vec::new();
     line.take(ANSWER_LIMIT).read_to_end(&mut said)?;
     let answer = said.strip_prefix(b"s").context("the sandbox did not start")?;
-    serde_json::from_slice(answer).context("the sandbox gave no answer")
+    Ok(answer.to_vec())
 }
 
 /// The line to whoever started the sandbox, for one answer.
@@ -133,12 +135,18 @@ impl Line {
     }
 }
 
+/// Sends a message, and says that it was the last one.
+fn send(line: &mut UnixStream, message: &[u8]) -> Result<()> {
+    let sent = line.write_all(message).and_then(|()| line.shutdown(Shutdown::Write));
+    sent.context("the sandbox went away")
+}
+
 /// Tries whether namespaces with these users can be made here.
 ///
 /// # Errors
 /// They cannot, with the mend.
 pub fn probe(owners: Owners) -> Result<()> {
-    let (mut child, mut ours) = start_first(Stdio::null())?;
+    let (mut child, mut ours) = start("first", Stdio::null())?;
     let unshared = ours.read_exact(&mut [0]);
     let unshared = unshared.or_mend(Exit::Unsupported, "cannot make namespaces", NO_NAMESPACES);
     let mapped = unshared.and_then(|()| map_owners(child.id(), owners));
@@ -146,13 +154,25 @@ pub fn probe(owners: Owners) -> Result<()> {
     mapped
 }
 
-/// Starts the first process, with its messages going to `messages`, and returns our end of the line to it.
-fn start_first(messages: Stdio) -> Result<(Child, UnixStream)> {
+/// Starts a process of the sandbox, with its messages going to `messages`, and returns our end of the line to it.
+fn start(process: &str, messages: Stdio) -> Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-    let mut command = program::ourselves(["inside", "first"]);
+    let mut command = program::ourselves(["inside", process]);
     let child = command.stdin(OwnedFd::from(theirs)).stderr(messages).spawn();
     let problem = "cannot start begat again through /proc/self/exe";
     Ok((child.or_mend(Exit::Unsupported, problem, "mount /proc")?, ours))
+}
+
+/// Waits for the end of a process that was handed its work, or ends it.
+fn end<T>(mut child: Child, handed: Result<T>) -> Result<T> {
+    match handed.and_then(|handed| Ok((handed, child.wait()?))) {
+        Ok((handed, status)) if status.success() => Ok(handed),
+        Ok((_, status)) => Err(told(status)),
+        Err(error) => {
+            stop(&mut child);
+            Err(error)
+        }
+    }
 }
 
 fn told(status: ExitStatus) -> anyhow::Error {
@@ -250,45 +270,87 @@ pub fn first() -> Result<()> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWPID;
-    unshare(flags).map_err(|error| match error {
-        Errno::ENOSPC => Exit::Unsupported.because("cannot make namespaces: their number is limited", NO_NAMESPACES),
-        error => Exit::Unsupported.because(format!("cannot make namespaces: {}", error.desc()), NO_NAMESPACES),
-    })?;
+    new_namespaces(flags)?;
     let mut line = line()?;
     line.write_all(b"u")?;
-    let mut mapped = [0];
-    if line.read_exact(&mut mapped).is_err() {
-        return Err(Told(Exit::Unsupported).into()); // whoever was to map our users has told why not
-    }
-    become_root()?;
-    die_with_parent()?; // the kernel forgets it where credentials change
+    be_mapped(&mut line)?;
     let status = program::ourselves(["inside", "second"])
         .status()
         .context("cannot start the init of the sandbox")?;
     if status.success() { Ok(()) } else { Err(told(status)) }
 }
 
-/// The second process: mounts, leaves the host behind and returns what is to be done, and the line for its answer.
+fn new_namespaces(flags: CloneFlags) -> Result<()> {
+    unshare(flags).map_err(|error| match error {
+        Errno::ENOSPC => Exit::Unsupported.because("cannot make namespaces: their number is limited", NO_NAMESPACES),
+        error => Exit::Unsupported.because(format!("cannot make namespaces: {}", error.desc()), NO_NAMESPACES),
+    })
+}
+
+/// Waits until whoever is at the other end of the line has mapped our users, and becomes the first of them.
+fn be_mapped(line: &mut UnixStream) -> Result<()> {
+    if line.read_exact(&mut [0]).is_err() {
+        return Err(Told(Exit::Unsupported).into()); // whoever was to map our users has told why not
+    }
+    become_root()?;
+    die_with_parent() // the kernel forgets it where credentials change
+}
+
+/// The second process: mounts, leaves the host behind, and stays as the init of those who work.
 ///
 /// # Errors
-/// The host's kernel or its rules do not let us mount.
-pub fn second<Work: DeserializeOwned>() -> Result<(Work, Line)> {
+/// The host's kernel or its rules do not let us mount; the work failed, which it has told.
+pub fn second() -> Result<()> {
     die_with_parent()?;
     umask(Mode::from_bits_truncate(0o022));
-    let mut message = Vec::new();
-    let mut line = line()?;
-    line.read_to_end(&mut message)?;
-    // Had begat died before this process was tied to its parent, nobody would end it: its end of the line is then closed.
-    line.write_all(b"s").context("whoever started this is gone")?;
-    let (sandbox, work): (Sandbox, Work) = serde_json::from_slice(&message).context("the work is cut short")?;
+    let message = message(&mut line()?)?;
+    let (sandbox, work) = message.split_once('\n').context("the work is cut short")?;
+    let sandbox: Sandbox = serde_json::from_str(sandbox).context("the sandbox is cut short")?;
     sandbox
         .enter()
         .or_mend(Exit::Unsupported, "cannot enter the tool tree", NO_NAMESPACES)?;
+    let (child, mut ours) = start("third", Stdio::inherit())?;
+    let handed = sandbox.pass_on(&mut ours, work);
+    end(child, handed.and_then(|()| pass_back(ours)))
+}
+
+/// Hands the answer of the third process on, as soon as it is there; one that failed has told why, and has none.
+fn pass_back(from: UnixStream) -> Result<()> {
+    let answer = heard(from).unwrap_or_default();
+    send(&mut line()?, &answer)
+}
+
+/// The third process: gives up what the second one has, and returns what is to be done, and the line for its answer.
+///
+/// # Errors
+/// The host's kernel does not let us give it up.
+pub fn third<Work: DeserializeOwned>() -> Result<(Work, Line)> {
+    die_with_parent()?;
+    setsid().context("cannot leave the terminal")?; // nobody in here types for whoever sits there
+    new_namespaces(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    let mut line = line()?;
+    // Where the host's /proc must do, its numbers are not those of our namespace.
+    let number = fs::read_link("/proc/self").context("cannot read /proc/self")?;
+    line.write_all(format!("{}\n", number.display()).as_bytes())?;
+    be_mapped(&mut line)?;
+    set_dumpable(false).context("cannot hide the memory of this process")?;
+    let work = message(&mut line)?;
+    confine::confine()?;
+    let work = serde_json::from_str(&work).context("the work is cut short")?;
     Ok((work, Line(line)))
 }
 
+/// Reads to the end of a message.
+fn message(line: &mut UnixStream) -> Result<String> {
+    let mut message = String::new();
+    line.read_to_string(&mut message)?;
+    // Had begat died before this process was tied to its parent, nobody would end it: its end of the line is then closed.
+    line.write_all(b"s").context("whoever started this is gone")?;
+    Ok(message)
+}
+
 fn die_with_parent() -> Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")
+    set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to its parent")
 }
 
 fn become_root() -> Result<()> {
@@ -303,6 +365,20 @@ fn line() -> Result<UnixStream> {
 }
 
 impl Sandbox {
+    /// Maps the users of the third process and hands it the work.
+    fn pass_on(&self, line: &mut UnixStream, work: &str) -> Result<()> {
+        let mut number = String::new();
+        let read = BufReader::new(&*line).read_line(&mut number);
+        if !read.is_ok_and(|length| length > 0) {
+            return Ok(()); // it could not unshare, and has told why
+        }
+        map_owners(
+            number.trim().parse().context("the third process has no number")?,
+            self.owners,
+        )?;
+        send(line, format!("m{work}").as_bytes())
+    }
+
     fn enter(&self) -> Result<()> {
         mount(
             None::<&str>,
@@ -314,16 +390,20 @@ impl Sandbox {
         let root = self.tree.as_path();
         bind(root, root)?;
         mount_proc(&root.join("proc"))?;
+        mask(&root.join("proc"))?;
         for folder in ["dev", "run", "sys", "tmp", "var/tmp"] {
             mount_memory(&root.join(folder))?;
         }
         mount_devices(&root.join("dev"))?;
         match &self.workspace {
-            Some(folder) => bind(folder, &root.join("work"))?,
+            Some(folder) => {
+                bind(folder, &root.join("work"))?;
+                restrict(&root.join("work"), MsFlags::MS_NODEV)?;
+            }
             None => mount_memory(&root.join("work"))?,
         }
         self.binds.iter().try_for_each(|wanted| wanted.mount(root))?;
-        make_read_only(root)?;
+        restrict(root, MsFlags::MS_RDONLY | MsFlags::MS_NODEV)?;
         chdir(root)?;
         pivot_root(".", ".")?; // the old root now lies over the new one: pivot_root(2)
         umount2(".", MntFlags::MNT_DETACH)?;
@@ -340,7 +420,18 @@ impl Bind {
             make_mount_point(&self.host, &target)?;
         }
         bind(&self.host, &target)?;
-        if self.writable { Ok(()) } else { make_read_only(&target) }
+        // A device that is bound by its name is meant; one that lies in a folder is not.
+        let nodev = if self.host.is_dir() {
+            MsFlags::MS_NODEV
+        } else {
+            MsFlags::empty()
+        };
+        let read_only = if self.writable {
+            MsFlags::empty()
+        } else {
+            MsFlags::MS_RDONLY
+        };
+        restrict(&target, nodev | read_only)
     }
 }
 
@@ -371,6 +462,38 @@ fn mount_proc(at: &Path) -> Result<()> {
     mount(Some("proc"), at, Some("proc"), flags, None::<&str>).or_else(|_| bind(Path::new("/proc"), at))
 }
 
+/// Takes away what the kernel gives to root alone, by number of the user and not by capability: a write to
+/// `/proc/sys/kernel/core_pattern` names a program that the kernel starts outside. The paths are those of the OCI runtime
+/// specification's default (runc 1.3, `libcontainer/specconv`).
+fn mask(proc: &Path) -> Result<()> {
+    const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+    const HIDDEN: [&str; 11] = [
+        "acpi",
+        "asound",
+        "interrupts",
+        "kcore",
+        "keys",
+        "latency_stats",
+        "sched_debug",
+        "scsi",
+        "timer_list",
+        "timer_stats",
+        "vmallocinfo",
+    ];
+    let there = |names: &'static [&str]| names.iter().map(|name| proc.join(name)).filter(|path| path.exists());
+    for path in there(&READ_ONLY) {
+        bind(&path, &path)?;
+        restrict(&path, MsFlags::MS_RDONLY)?;
+    }
+    for path in there(&HIDDEN) {
+        match path.is_dir() {
+            true => mount_memory(&path)?,
+            false => bind(Path::new("/dev/null"), &path)?,
+        }
+    }
+    Ok(())
+}
+
 fn mount_devices(dev: &Path) -> Result<()> {
     for name in DEVICES {
         Bind {
@@ -398,12 +521,13 @@ fn mount_memory_for_all(at: &Path) -> Result<()> {
     fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).context("cannot open /dev/shm to all")
 }
 
-/// Remounts read-only. Flags that the mount was given by whoever owns it must be repeated: mount_namespaces(7).
-fn make_read_only(at: &Path) -> Result<()> {
+/// Remounts with more flags. Those that the mount was given by whoever owns it must be repeated: mount_namespaces(7).
+fn restrict(at: &Path, more: MsFlags) -> Result<()> {
     let given = statvfs(at)
         .with_context(|| format!("cannot look at {}", at.display()))?
         .flags();
     let locked = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
         (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
@@ -415,10 +539,10 @@ fn make_read_only(at: &Path) -> Result<()> {
         .iter()
         .filter(|(set, _)| given.contains(*set))
         .map(|(_, flag)| *flag);
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | more;
     let flags = repeated.fold(flags, |flags, flag| flags | flag);
     mount(None::<&str>, at, None::<&str>, flags, None::<&str>)
-        .with_context(|| format!("cannot make {} read-only", at.display()))
+        .with_context(|| format!("cannot restrict {}", at.display()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Result};
 use measure::Sha256;
 use serde::Serialize;
 use serde_json::Value;
@@ -115,7 +115,7 @@ const LISTING: &str = "sbom.spdx3.json";
 ///
 /// # Errors
 /// A release that cannot be read, or images that are none.
-pub fn account(folder: &Path, store: Option<&Store>) -> Result<Account> {
+pub fn account(folder: &Path, store: &Store) -> Result<Account> {
     let nodes = contents::read(folder)?;
     let lock = Lock::parse(&text(folder, LOCK)?)?;
     let mut account = Account {
@@ -141,22 +141,17 @@ pub fn account(folder: &Path, store: Option<&Store>) -> Result<Account> {
 
 impl Account {
     /// Compares where each path is said to come from with the packages and the recipe.
-    fn origins(&mut self, folder: &Path, lock: &Lock, listed: &[Content], store: Option<&Store>) -> Result<()> {
+    fn origins(&mut self, folder: &Path, lock: &Lock, listed: &[Content], store: &Store) -> Result<()> {
         let unexplained = listed.iter().filter(|content| content.origin == Origin::Unexplained);
         self.findings
             .extend(unexplained.map(|content| Finding::PathUnexplained {
                 image: content.node.image.0.clone(),
                 path: content.node.path.clone(),
             }));
-        let packages = store
-            .map(|store| {
-                let packages = origins::packages(lock, store, origins::is_in_the_guest)?;
-                Ok::<_, Error>((packages, payload::all(lock, store)?))
-            })
-            .transpose();
-        let (packages, payloads) = match packages {
-            Ok(Some(both)) => both,
-            Ok(None) => return Ok(()),
+        let packages = origins::packages(lock, store, origins::is_in_the_guest);
+        let both = packages.and_then(|packages| Ok((packages, payload::all(lock, store)?)));
+        let (packages, payloads) = match both {
+            Ok(both) => both,
             Err(error) => {
                 let what = "where each file comes from, against the packages";
                 self.unchecked.push(format!("{what}: {error:#}"));

@@ -1,0 +1,133 @@
+//! Release in, statement out: built again from its own recipe and lock, and compared file by file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::document::provenance::{self, Times};
+use crate::document::rebuild;
+use crate::mend::Exit;
+use crate::model::key::SigningKey;
+use crate::model::{Lock, Manifest};
+use crate::stage::build::Build;
+use crate::stage::difference::{self, Difference};
+use crate::stage::parse::Project;
+use crate::stage::release::{Existing, Staging};
+use crate::stage::{lock, rebuilds, recipe, sign, verify};
+use crate::world::net::Net;
+use crate::world::scratch::Scratch;
+use crate::world::store::Store;
+use crate::world::workspace::Workspace;
+use crate::world::{clock, files, host};
+
+/// A release that is to be built again, with its recipe unpacked.
+#[derive(Debug)]
+pub struct Original {
+    folder: PathBuf,
+    manifest: Manifest,
+    pub project: Project,
+}
+
+/// How it came out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rebuilt {
+    /// The digest that names the release.
+    pub release: measure::Sha256,
+    /// That of what came out of the rebuild.
+    pub rebuilt: measure::Sha256,
+    /// The files that differ, the artifacts first; none where every file is the same.
+    pub differences: Vec<Difference>,
+    /// The version of begat that built the release, where it says so and it is another.
+    pub other_version: Option<String>,
+    /// Where the signed statement is.
+    pub statement: PathBuf,
+}
+
+/// Where and with what a release is built again.
+pub struct Means<'a> {
+    pub store: &'a Store,
+    pub net: &'a Net,
+    pub workspace: &'a Workspace,
+}
+
+impl Original {
+    /// Reads the release in `folder` and unpacks its recipe to `to`.
+    ///
+    /// # Errors
+    /// A release with findings, or without its recipe; a recipe that is not the one which the manifest names.
+    pub fn read(folder: &Path, to: &Path) -> Result<Self> {
+        let (shown, verdict) = (folder.display(), verify::verify(folder, None)?);
+        let Some(manifest) = verdict.manifest.filter(|_| verdict.findings.is_empty()) else {
+            let problem = format!("{shown} is not what its manifest says: nothing was built");
+            return Err(Exit::No.because(problem, format!("see why: begat verify {shown}")));
+        };
+        let project = recipe::unpack(folder, to)?;
+        let (found, wanted) = (project.digest, manifest.origin.recipe);
+        if found != wanted {
+            let problem = format!("{} holds the recipe {found}, the manifest names {wanted}", recipe::FILE);
+            return Err(Exit::No.because(problem, "do not use the release: get it from elsewhere"));
+        }
+        Ok(Self {
+            folder: folder.into(),
+            manifest,
+            project,
+        })
+    }
+
+    /// Builds the release again, compares, and adds a statement signed with `key` about what came out to the folder
+    /// `statements`, equal or not.
+    ///
+    /// # Errors
+    /// As the stages of a build say; then nothing is stated.
+    pub fn rebuild(&self, means: &Means<'_>, key: &SigningKey, statements: &Path) -> Result<Rebuilt> {
+        let started = clock::now();
+        let lock = lock::keep(&self.project, means.net, true)?;
+        let place = Scratch::new(means.store.root(), "rebuild-")?;
+        let folder = place.path().join("release");
+        let rebuilt = self.build(means, &lock, &folder)?;
+        let differences = match rebuilt == self.manifest {
+            true => Vec::new(),
+            false => difference::compare((&self.folder, &self.manifest), (&folder, &rebuilt)),
+        };
+        let bundle = statement(&rebuilt, &lock, started, key)?;
+        Ok(Rebuilt {
+            release: self.manifest.digest(),
+            rebuilt: rebuilt.digest(),
+            differences,
+            other_version: self.other_version(),
+            statement: rebuilds::add(statements, &key.public().id(), &bundle)?,
+        })
+    }
+
+    fn build(&self, means: &Means<'_>, lock: &Lock, folder: &Path) -> Result<Manifest> {
+        let build = Build {
+            project: &self.project,
+            lock,
+            store: means.store,
+            net: means.net,
+            workspace: means.workspace,
+            signing: None,
+        };
+        build.run(Staging::begin(folder, Existing::Refuse)?)
+    }
+
+    /// A signed release says in its provenance who built it: another begat may well write other documents.
+    fn other_version(&self) -> Option<String> {
+        let bytes = files::read(&self.folder.join(provenance::FILE), sign::LIMIT).ok()?;
+        let run = provenance::run(&String::from_utf8(bytes).ok()?).ok()?;
+        let version = run.version.replace(char::is_control, " ");
+        (version != env!("CARGO_PKG_VERSION")).then_some(version)
+    }
+}
+
+fn statement(rebuilt: &Manifest, lock: &Lock, started_on: Timestamp, key: &SigningKey) -> Result<String> {
+    let finished_on = clock::now();
+    let run = sign::run(Some(Times {
+        started_on,
+        finished_on,
+    }))?;
+    Ok(rebuild::bundle(rebuilt, lock, &run, &host::facts(), key))
+}
