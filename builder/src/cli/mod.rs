@@ -1,5 +1,6 @@
 //! One file per verb: flags and printing.
 
+mod attest;
 mod boot;
 mod build;
 mod doctor;
@@ -40,6 +41,7 @@ enum Command {
     Explain(explain::Args),
     Export(export::Args),
     Boot(boot::Args),
+    Attest(attest::Args),
     Push(push::Args),
     Pull(pull::Args),
     Doctor(doctor::Args),
@@ -60,6 +62,7 @@ impl Cli {
             Command::Explain(explain) => explain.run(),
             Command::Export(export) => export.run(),
             Command::Boot(boot) => boot.run(),
+            Command::Attest(attest) => attest.run(),
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),
             Command::Doctor(doctor) => doctor.run(),

@@ -5,6 +5,7 @@ pub mod assemble;
 pub mod base;
 pub mod boot;
 pub mod build;
+pub mod collect;
 pub mod contents;
 pub mod describe;
 pub mod disk;

@@ -24,6 +24,7 @@ pub mod sandbox;
 pub mod scratch;
 pub mod store;
 pub mod swtpm;
+pub mod tee;
 pub mod tidy;
 pub mod tree;
 pub mod unpack;
