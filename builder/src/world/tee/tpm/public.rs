@@ -14,14 +14,13 @@ const P256: u16 = 3; // TPM_ECC_NIST_P256
 
 /// A restricted key that signs with ECDSA on P-256 and SHA-256, and never leaves its TPM: a `TPMT_PUBLIC` without a point.
 /// Of one hierarchy of one TPM it always gives the same key.
-pub(super) const TEMPLATE: [u8; 26] = [
+pub(super) const TEMPLATE: [u8; 24] = [
     0x00, 0x23, 0x00, 0x0b, // ECC, named with SHA-256
     0x00, 0x05, 0x00, 0x72, // sign, restricted; userWithAuth, sensitiveDataOrigin, fixedParent, fixedTPM
     0x00, 0x00, // no policy
     0x00, 0x10, 0x00, 0x18, 0x00, 0x0b, // no symmetric cipher; ECDSA with SHA-256
     0x00, 0x03, 0x00, 0x10, // P-256, no KDF
     0x00, 0x00, 0x00, 0x00, // any point
-    0x00, 0x00,
 ];
 
 /// The bits of `TPMA_OBJECT` that an attestation key has: `fixedTPM`, `restricted`, `sign`. Without them, whoever may use
