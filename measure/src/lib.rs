@@ -29,6 +29,7 @@ pub mod snp;
 pub mod tdx;
 pub mod tpm;
 pub mod uki;
+pub mod verity;
 
 pub use digest::{Digest, NotADigest, Sha256, Sha384, Sha512};
 pub use fields::FieldError;

@@ -3,11 +3,14 @@
 mod attest;
 mod boot;
 mod build;
+mod chain;
 mod doctor;
+mod evidence;
 mod explain;
 mod export;
 mod inside;
 mod inspect;
+mod judging;
 mod lock;
 mod measure;
 mod pull;
@@ -35,6 +38,9 @@ enum Command {
     Measure(Box<measure::Measure>),
     Sign(sign::Args),
     Verify(verify::Args),
+    Chain(chain::Args),
+    #[command(subcommand)]
+    Evidence(evidence::Command),
     Inspect(inspect::Args),
     #[command(subcommand)]
     Sbom(sbom::Sbom),
@@ -57,6 +63,8 @@ impl Cli {
             Command::Measure(measure) => measure.run(),
             Command::Sign(sign) => sign.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Chain(chain) => chain.run(),
+            Command::Evidence(evidence) => evidence.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Sbom(sbom) => sbom.run(),
             Command::Explain(explain) => explain.run(),

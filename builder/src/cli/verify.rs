@@ -1,23 +1,32 @@
-//! `begat verify`: is this release what it says?
+//! `begat verify`: is this release what it says, and was it built where it should be?
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use jiff::Timestamp;
 use measure::Sha256;
 use serde_json::{Value, json};
 
+use super::judging::{self, Judging, code, machine};
 use super::signing;
-use crate::mend::{Exit, Told};
 use crate::model::Record;
+use crate::model::artifacts::file;
+use crate::stage::account::account;
+use crate::stage::chain::Generation;
+use crate::stage::finding::Finding;
+use crate::stage::recompute::recompute;
 use crate::stage::signatures::Demand;
-use crate::stage::verify::{Finding, Verdict, verify_signed};
-use crate::world::clock;
+use crate::stage::verify::{Verdict, verify_signed};
+use crate::world::Environment;
+use crate::world::store::Store;
 
-/// Compares every file of a release with its manifest, and what is signed about it with what it is
+/// What is left unchecked of a release that boots nothing, or has other findings.
+const ARTIFACTS: &str = "the measurements, against the artifacts";
+
+/// Compares every file of a release with its manifest, what is signed about it with what it is, what its files lead to with
+/// what it predicts, and the evidence of the machine that built it with the release that this machine ran
 ///
 /// Exits with 0 if there is nothing to be said against the release, with 1 if there are findings, with 4 if they are
-/// about its time only.
+/// about its time or number only.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The release's folder
@@ -28,9 +37,14 @@ pub(super) struct Args {
     /// The public key, in PEM, that must have signed the release
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
-    /// The time at which the release must be valid [default: now]
-    #[arg(long, value_name = "TIME")]
-    at: Option<Timestamp>,
+    /// The release that the machine ran which built this one: only its own launches are accepted as evidence
+    #[arg(long, value_name = "RELEASE")]
+    parent: Option<PathBuf>,
+    #[command(flatten)]
+    judging: Judging,
+    /// Read every file of the images again, and compare it with the bills of materials and the packages of the store
+    #[arg(long)]
+    deep: bool,
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
@@ -40,24 +54,67 @@ impl Args {
     pub(super) fn run(self) -> Result<()> {
         let demand = Demand {
             key: self.key.as_deref().map(signing::public_key).transpose()?,
-            at: self.at.unwrap_or_else(clock::now),
+            at: self.judging.at(),
         };
-        let verdict = verify_signed(&self.release, self.digest, &demand)?;
+        let mut verdict = verify_signed(&self.release, self.digest, &demand)?;
+        let mut unchecked = self.unchecked(&verdict);
+        for (findings, left) in [self.look_closer(&verdict)?, self.judge_builder(&verdict, &demand)?] {
+            verdict.findings.extend(findings);
+            unchecked.extend(left);
+        }
         match self.json {
-            true => println!("{:#}", self.machine(&verdict)),
-            false => self.people(&verdict),
+            true => println!("{:#}", report(&verdict, &unchecked)),
+            false => self.people(&verdict, &unchecked),
         }
-        if verdict.findings.is_empty() {
-            return Ok(());
-        }
-        let time = verdict.findings.iter().all(Finding::is_about_time);
-        Err(Told(if time { Exit::Expired } else { Exit::No }).into())
+        judging::exit(&verdict.findings)
     }
 
-    fn people(&self, verdict: &Verdict) {
+    /// Reads the artifacts of a release against which nothing was found so far.
+    fn look_closer(&self, verdict: &Verdict) -> Result<(Vec<Finding>, Vec<String>)> {
+        let mut files = verdict.manifest.iter().flat_map(|manifest| manifest.files.keys());
+        let has_a_root = files.any(|name| name.as_str() == file::ROOT);
+        if !has_a_root || !verdict.findings.is_empty() {
+            return Ok((Vec::new(), vec![ARTIFACTS.into()]));
+        }
+        let mut findings = recompute(&self.release);
+        if !self.deep {
+            return Ok((findings, vec!["every file of the images: --deep".into()]));
+        }
+        let store = Store::locate(None, &Environment::of_this_process())?;
+        let account = account(&self.release, Some(&store))?;
+        findings.extend(account.findings.into_iter().map(Finding::Account));
+        Ok((findings, account.unchecked))
+    }
+
+    /// Judges the machine that built the release, where the release names one or has its evidence.
+    fn judge_builder(&self, verdict: &Verdict, demand: &Demand) -> Result<(Vec<Finding>, Vec<String>)> {
+        let demand = Demand {
+            key: None,
+            at: demand.at,
+        };
+        let read = |folder: &PathBuf| Generation::read(folder, &demand);
+        let parent = self.parent.as_ref().map(read).transpose()?;
+        let Some(mut generation) = Generation::of(&self.release, verdict) else {
+            let unsigned = parent.map(|_| Finding::Unsigned);
+            return Ok((unsigned.into_iter().collect(), vec!["evidence, of who built it".into()]));
+        };
+        generation.findings.clear(); // they are the verdict's
+        self.judging
+            .judge(None, |judge| generation.judge_builder(parent.as_ref(), judge))?;
+        if generation.claims.is_empty() && generation.findings.is_empty() {
+            generation.unchecked.insert("who built it: there is no evidence".into());
+        }
+        if let Some(parent) = &self.parent {
+            let what = format!("whether {} deserves trust: begat chain verify", parent.display());
+            generation.unchecked.insert(what);
+        }
+        Ok((generation.findings, generation.unchecked.into_iter().collect()))
+    }
+
+    fn people(&self, verdict: &Verdict, unchecked: &[String]) {
         let shown = self.release.display();
         for finding in &verdict.findings {
-            println!("{}: {finding}", finding.code());
+            println!("{}: {finding}", code(finding));
         }
         match verdict.findings.len() {
             0 => println!("{shown}: {} files are those of its manifest", verdict.files()),
@@ -70,22 +127,13 @@ impl Args {
         if let Some(record) = &verdict.record {
             println!("signed by: {}, generation {}", key_id(record), record.terms.generation);
         }
-        for unchecked in self.unchecked(verdict) {
+        for unchecked in unchecked {
             println!("not checked: {unchecked}");
         }
     }
 
-    fn machine(&self, verdict: &Verdict) -> Value {
-        json!({
-            "findings": verdict.findings.iter().map(machine).collect::<Vec<_>>(),
-            "key-id": verdict.record.as_ref().map(key_id),
-            "not-checked": self.unchecked(verdict),
-            "release": verdict.release,
-        })
-    }
-
-    /// What an empty list of findings does not mean.
-    fn unchecked(&self, verdict: &Verdict) -> Vec<&'static str> {
+    /// What no finding about files and signatures does not mean.
+    fn unchecked(&self, verdict: &Verdict) -> Vec<String> {
         let digest = "whether this is the release that you want: --digest";
         let digest = self.digest.is_none().then_some(digest);
         let signed = match (&verdict.manifest, &self.key, &verdict.record) {
@@ -94,9 +142,17 @@ impl Args {
             (_, None, Some(_)) => Some("whether the one who signed is the one that you trust: --key"),
             (_, None, None) => Some("signatures: there are none"),
         };
-        let rest = ["the measurements, against the artifacts", "evidence, of who built it"];
-        digest.into_iter().chain(signed).chain(rest).collect()
+        digest.into_iter().chain(signed).map(String::from).collect()
     }
+}
+
+fn report(verdict: &Verdict, unchecked: &[String]) -> Value {
+    json!({
+        "findings": verdict.findings.iter().map(machine).collect::<Vec<_>>(),
+        "key-id": verdict.record.as_ref().map(key_id),
+        "not-checked": unchecked,
+        "release": verdict.release,
+    })
 }
 
 impl Verdict {
@@ -108,10 +164,4 @@ impl Verdict {
 /// The name of the key that a record names, which no terminal has to obey.
 fn key_id(record: &Record) -> String {
     record.key().map_or("nobody".into(), |key| key.id().to_string())
-}
-
-fn machine(finding: &Finding) -> Value {
-    let mut value = json!(finding);
-    value["message"] = finding.to_string().into();
-    value
 }

@@ -64,15 +64,12 @@ impl Members {
         Ok(members)
     }
 
-    /// Returns the name whose copyright file is this package's: `/usr/share/doc/NAME` may be a link to another's folder.
-    pub fn documented_as<'a>(&'a self, name: &'a str) -> &'a str {
-        match self
-            .data
-            .get(&format!("/usr/share/doc/{name}"))
-            .map(|member| &member.kind)
-        {
-            Some(Kind::Symlink { target }) => target.rsplit('/').next().unwrap_or(name),
-            _ => name,
+    /// Returns the name under which another package keeps the copyright file of `name`: `/usr/share/doc/NAME` may be a link
+    /// to its folder.
+    pub fn documented_as(&self, name: &str) -> Option<&str> {
+        match &self.data.get(&format!("/usr/share/doc/{name}"))?.kind {
+            Kind::Symlink { target } => target.rsplit('/').next(),
+            _ => None,
         }
     }
 

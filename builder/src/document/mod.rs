@@ -13,4 +13,5 @@ pub mod reference_values;
 pub mod rvps;
 pub mod sbom;
 pub mod statement;
+pub mod summary;
 pub mod trustee;

@@ -12,6 +12,8 @@ pub mod profile;
 pub mod recipe;
 pub mod record;
 pub mod release;
+pub mod request;
+pub mod trust;
 
 pub use init_data::InitData;
 pub use lock::Lock;
@@ -20,6 +22,8 @@ pub use profile::Profile;
 pub use recipe::Recipe;
 pub use record::Record;
 pub use release::Manifest;
+pub use request::Request;
+pub use trust::Trust;
 
 /// Returns the text that our JSON files have: keys sorted, two spaces, a final newline.
 pub(crate) fn json(value: &impl serde::Serialize) -> String {

@@ -101,7 +101,7 @@ impl Record {
             terms,
             lock: origin.lock,
             measurements: measurements.map(|(_, sha256)| sha256),
-            public_key: BASE64.encode(&key.spki()),
+            public_key: key_text(key),
             recipe: origin.recipe,
             release: manifest.digest(),
             sbom: sbom.collect(),
@@ -154,18 +154,32 @@ impl Record {
 }
 
 impl Binding {
-    /// Returns what evidence carries that binds this canonical text.
-    pub fn report_data(self, text: &str) -> [u8; 64] {
-        let mut data = [0; 64];
+    /// Every way there is.
+    pub const ALL: [Self; 2] = [Self::Sha384, Self::Sha256Hex];
+
+    /// Returns the bytes that bind this canonical text, 48 or 64: a TPM quote carries them as they are.
+    pub fn data(self, text: &str) -> Vec<u8> {
         match self {
-            Self::Sha384 => data[..48].copy_from_slice(Sha384::of(text).bytes()),
-            Self::Sha256Hex => data.copy_from_slice(Sha256::of(text).to_string().as_bytes()),
+            Self::Sha384 => Sha384::of(text).bytes().to_vec(),
+            Self::Sha256Hex => Sha256::of(text).to_string().into_bytes(),
         }
-        data
+    }
+
+    /// Returns the 64 bytes that a report or a TDX quote carries that binds this canonical text.
+    pub fn report_data(self, text: &str) -> [u8; 64] {
+        let (mut report_data, data) = ([0; 64], self.data(text));
+        report_data[..data.len()].copy_from_slice(&data);
+        report_data
     }
 }
 
-fn canonical(value: &impl Serialize) -> String {
+/// Returns a key as records and requests have it: its SPKI in DER, as base64.
+pub(super) fn key_text(key: &PublicKey) -> String {
+    BASE64.encode(&key.spki())
+}
+
+/// Returns the canonical text of RFC 8785.
+pub(super) fn canonical(value: &impl Serialize) -> String {
     serde_json_canonicalizer::to_string(value).expect("keys are text and no number is infinite")
 }
 

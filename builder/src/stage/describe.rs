@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::iter;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -28,6 +29,9 @@ use crate::world::store::Store;
 
 /// The package of the tool tree whose stub begins the UKI.
 const STUB_PACKAGE: &str = "systemd-boot-efi";
+
+/// How many links lead to a copyright file at most; three are the most that Debian 13 has.
+const LINKS: usize = 8;
 
 /// What the documents are made from.
 pub struct Described<'a> {
@@ -154,10 +158,19 @@ impl Described<'_> {
 
     /// What the copyright file says, which may be in another package.
     fn licence(&self, package: &Package) -> Licence {
-        let name = self.packages[&package.sha256].documented_as(&package.name);
-        let own = self.packages[&package.sha256].copyright.get(name);
-        let text = own.or_else(|| self.packages.values().find_map(|members| members.copyright.get(name)));
-        text.map(|text| copyright::licence(name, text)).unwrap_or_default()
+        let own = &self.packages[&package.sha256];
+        let all = || iter::once(own).chain(self.packages.values());
+        let mut name = package.name.as_str();
+        for _ in 0..LINKS {
+            if let Some(text) = all().find_map(|members| members.copyright.get(name)) {
+                return copyright::licence(name, text);
+            }
+            let Some(next) = all().find_map(|members| members.documented_as(name)) else {
+                break;
+            };
+            name = next;
+        }
+        Licence::default()
     }
 
     /// What each file that boots is for.

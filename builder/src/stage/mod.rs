@@ -1,10 +1,12 @@
 //! One file per arrow of the line from recipe to release.
 
 pub mod account;
+pub mod appraise;
 pub mod assemble;
 pub mod base;
 pub mod boot;
 pub mod build;
+pub mod chain;
 pub mod collect;
 pub mod contents;
 pub mod describe;
@@ -13,6 +15,7 @@ pub mod doctor;
 pub mod explain;
 pub mod export;
 pub mod fetch;
+pub mod finding;
 pub mod guest;
 pub mod host;
 pub mod lock;
@@ -24,6 +27,7 @@ pub mod payload;
 pub mod prove;
 pub mod pull;
 pub mod push;
+pub mod recompute;
 pub mod release;
 pub mod resolve;
 pub mod rules;

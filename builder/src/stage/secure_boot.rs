@@ -13,9 +13,10 @@ use measure::pe::Pe;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Manifest;
 use crate::model::artifacts::file;
+use crate::stage::finding::Finding;
 use crate::stage::release::{Existing, Staging};
 use crate::stage::sign::LIMIT;
-use crate::stage::verify::{self, Finding};
+use crate::stage::verify;
 use crate::world::{files, given};
 
 /// The name of the signed UKI in a release.

@@ -15,8 +15,8 @@ use crate::document::statement::Statement;
 use crate::model::Manifest;
 use crate::model::key::PublicKey;
 use crate::model::record::{RECORD, Record};
+use crate::stage::finding::Finding;
 use crate::stage::sign;
-use crate::stage::verify::Finding;
 use crate::world::files;
 
 /// What is asked of the signatures of a release.

@@ -6,13 +6,13 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
 use measure::Sha256;
-use serde::Serialize;
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Record;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
+use crate::stage::chain::{COMPLETION, DISPATCH};
+use crate::stage::finding::Finding;
 use crate::stage::parse::LOCK;
 use crate::stage::signatures::{self, Demand};
 use crate::stage::{secure_boot, sign};
@@ -28,112 +28,6 @@ pub struct Verdict {
     pub record: Option<Record>,
     /// Reasons not to trust it.
     pub findings: Vec<Finding>,
-}
-
-/// One reason not to trust a release.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, thiserror::Error)]
-#[serde(tag = "code", rename_all = "kebab-case")]
-pub enum Finding {
-    #[error("there is no {MANIFEST}")]
-    ManifestMissing,
-    #[error("{why}")]
-    ManifestInvalid { why: String },
-    #[error("the release is {found}, wanted {wanted}")]
-    ReleaseDiffers { found: Sha256, wanted: Sha256 },
-    #[error("{LOCK} is not the lock {wanted} that the manifest names")]
-    LockDiffers { wanted: Sha256 },
-    #[error("{file} is missing")]
-    FileMissing { file: FileName },
-    #[error("{file} has {found} bytes, the manifest says {wanted}")]
-    SizeDiffers { file: FileName, found: u64, wanted: u64 },
-    #[error("{file} has the SHA-256 {found}, the manifest says {wanted}")]
-    DigestDiffers {
-        file: FileName,
-        found: Sha256,
-        wanted: Sha256,
-    },
-    #[error("{file} cannot be read: {why}")]
-    FileUnreadable { file: FileName, why: String },
-    #[error("{path:?} is {what} that the manifest does not list")]
-    NotListed { path: String, what: String },
-    #[error("{file} is {what}, not a file")]
-    NotAFile { file: FileName, what: String },
-    #[error("uki.signed.efi is not uki.efi with a signature: {why}")]
-    UkiDiffers { why: String },
-    #[error("the release is not signed")]
-    Unsigned,
-    #[error("{file} is missing, which belongs to a signed release")]
-    SignatureMissing { file: String },
-    #[error("{file} cannot be read: {why}")]
-    SignatureUnreadable { file: String, why: String },
-    #[error("what {file} would sign cannot be told: {why}")]
-    SignatureUnchecked { file: String, why: String },
-    #[error("{file} has no signature of the key {key} over its statement")]
-    SignatureInvalid { file: String, key: String },
-    #[error("{file} names the key {found:?}, the record says {wanted}")]
-    KeyIdDiffers {
-        file: String,
-        found: String,
-        wanted: String,
-    },
-    #[error("the release is signed by the key {found}, wanted {wanted}")]
-    KeyDiffers { found: String, wanted: String },
-    #[error("{file} does not state what this release is")]
-    StatementDiffers { file: String },
-    #[error("{file} does not name {subject} among its subjects")]
-    SubjectMissing { file: String, subject: String },
-    #[error("{file} names another {subject}")]
-    SubjectDiffers { file: String, subject: String },
-    #[error("{file} names {subject:?} among its subjects, which it is not about")]
-    SubjectUnknown { file: String, subject: String },
-    #[error("record.json says {found} for {field}, expected {wanted}")]
-    RecordDiffers {
-        field: String,
-        found: String,
-        wanted: String,
-    },
-    #[error("the release is valid from {not_before} on; it is {at}")]
-    NotYetValid { not_before: Timestamp, at: Timestamp },
-    #[error("the release was valid until {not_after}; it is {at}")]
-    Expired { not_after: Timestamp, at: Timestamp },
-}
-
-impl Finding {
-    /// Returns the name of this kind of finding; it does not change between versions.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::ManifestMissing => "manifest-missing",
-            Self::ManifestInvalid { .. } => "manifest-invalid",
-            Self::ReleaseDiffers { .. } => "release-differs",
-            Self::LockDiffers { .. } => "lock-differs",
-            Self::FileMissing { .. } => "file-missing",
-            Self::SizeDiffers { .. } => "size-differs",
-            Self::DigestDiffers { .. } => "digest-differs",
-            Self::FileUnreadable { .. } => "file-unreadable",
-            Self::NotListed { .. } => "not-listed",
-            Self::NotAFile { .. } => "not-a-file",
-            Self::UkiDiffers { .. } => "uki-differs",
-            Self::Unsigned => "unsigned",
-            Self::SignatureMissing { .. } => "signature-missing",
-            Self::SignatureUnreadable { .. } => "signature-unreadable",
-            Self::SignatureUnchecked { .. } => "signature-unchecked",
-            Self::SignatureInvalid { .. } => "signature-invalid",
-            Self::KeyIdDiffers { .. } => "key-id-differs",
-            Self::KeyDiffers { .. } => "key-differs",
-            Self::StatementDiffers { .. } => "statement-differs",
-            Self::SubjectMissing { .. } => "subject-missing",
-            Self::SubjectDiffers { .. } => "subject-differs",
-            Self::SubjectUnknown { .. } => "subject-unknown",
-            Self::RecordDiffers { .. } => "record-differs",
-            Self::NotYetValid { .. } => "not-yet-valid",
-            Self::Expired { .. } => "expired",
-        }
-    }
-
-    /// Whether it is about the time only: another time, another verdict.
-    pub fn is_about_time(&self) -> bool {
-        matches!(self, Self::NotYetValid { .. } | Self::Expired { .. })
-    }
 }
 
 /// Compares every file of the release in `folder` with its manifest, and the manifest with the digest that is wanted.
@@ -274,10 +168,13 @@ fn found(path: &Path, wanted: Stamp) -> io::Result<Stamp> {
 fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
     let listed = manifest.files.keys().map(|name| Path::new(name.as_str()));
     let listed: BTreeSet<&Path> = listed.chain([Path::new(MANIFEST)]).collect();
-    let folders: BTreeSet<&Path> = listed.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+    let mut folders: BTreeSet<&Path> = listed.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+    let evidence = [DISPATCH, COMPLETION].map(Path::new);
+    folders.extend(evidence.iter().filter_map(|path| path.parent()));
     let belongs = |entry: &&Entry| {
         let path = entry.path.as_path();
-        let of_this_build = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
+        let of_this_build =
+            sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest) || evidence.contains(&path);
         let of_this_build = of_this_build && entry.kind == Kind::File;
         listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
     };

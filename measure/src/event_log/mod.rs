@@ -104,7 +104,7 @@ impl Digests {
     }
 
     /// What a register holds before its first event.
-    const ZERO: Self = Self {
+    pub(crate) const ZERO: Self = Self {
         sha256: Some(Sha256::ZERO),
         sha384: Some(Sha384::ZERO),
     };

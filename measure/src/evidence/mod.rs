@@ -5,8 +5,13 @@
 //! appraisal to say.
 
 mod bytes;
-pub mod snp_report;
+pub mod coco;
+mod pem;
+mod report_data;
+pub mod snp;
+pub mod tdx;
 pub mod tdx_quote;
+pub mod tpm;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -15,8 +20,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use bytes::Bytes;
-pub use snp_report::SnpReport;
+pub use pem::{NoPem, certificates};
+pub use report_data::NoReportData;
+pub use snp::{AmdRoots, SnpClaims, SnpFinding, SnpPolicy, SnpReport};
+pub use tdx::{TcbStatus, TdxClaims, TdxFinding, TdxPolicy, TdxRoot};
 pub use tdx_quote::TdxQuote;
+pub use tpm::{AkTrust, TpmClaims, TpmFinding, TpmPolicy};
 
 /// Evidence of one platform and its endorsements, as it travels in a release.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

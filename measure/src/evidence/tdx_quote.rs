@@ -71,6 +71,17 @@ impl<'a> TdxQuote<'a> {
         Self { version, body, service }
     }
 
+    /// Returns how many bytes of the quote, from its start, its signature is over: header, descriptor and body.
+    pub const fn signed_size(&self) -> usize {
+        let descriptor = if self.version == 5 { size_of::<Descriptor>() } else { 0 };
+        let service = if self.service.is_some() {
+            size_of::<Service>()
+        } else {
+            0
+        };
+        size_of::<Header>() + descriptor + size_of::<Body>() + service
+    }
+
     /// Returns the version of the format, 4 or 5.
     pub const fn version(&self) -> u16 {
         self.version

@@ -3,7 +3,8 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::EvidenceError;
+use super::{SigningKey, SnpProduct};
+use crate::evidence::EvidenceError;
 use crate::snp::{CpuSignature, GuestPolicy};
 use crate::{Digest, Sha384};
 
@@ -20,10 +21,10 @@ pub struct SnpReport {
     family_id: Digest<16>,
     image_id: Digest<16>,
     vmpl: U32,
-    _signature_algo: U32,
-    _current_tcb: U64,
-    _platform_info: U64,
-    _flags: U32,
+    signature_algorithm: U32,
+    current_tcb: U64,
+    platform_info: U64,
+    flags: U32,
     _reserved_0x4c: U32,
     report_data: Digest<64>,
     measurement: Sha384,
@@ -38,10 +39,10 @@ pub struct SnpReport {
     cpuid_stepping: u8,
     _reserved_0x18b: [u8; 21],
     chip_id: Digest<64>,
-    _committed_tcb: U64,
+    committed_tcb: U64,
     _current_version: U32,
     _committed_version: U32,
-    _launch_tcb: U64,
+    launch_tcb: U64,
     _launch_mit_vector: U64,
     _current_mit_vector: U64,
     _reserved_0x208: [u8; 152],
@@ -129,10 +130,51 @@ impl SnpReport {
         self.report_id
     }
 
+    /// Returns `SIGNATURE_ALGO`: 1 is ECDSA on P-384 with SHA-384, and there is no other.
+    pub const fn signature_algorithm(&self) -> u32 {
+        self.signature_algorithm.get()
+    }
+
+    /// Returns `PLATFORM_INFO`: what is on in the platform, one bit each, such as SMT (bit 0) and ECC memory (bit 2).
+    ///
+    /// Bits are added without a new version of the report: bit 6 is set in reports of Turin.
+    pub const fn platform_info(&self) -> u64 {
+        self.platform_info.get()
+    }
+
+    /// Returns `SIGNING_KEY`, the kind of the key that signed the report; nothing if it is none that there is.
+    pub const fn signing_key(&self) -> Option<SigningKey> {
+        match self.flags.get() >> 2 & 7 {
+            0 => Some(SigningKey::Vcek),
+            1 => Some(SigningKey::Vlek),
+            _ => None,
+        }
+    }
+
+    /// Returns `MASK_CHIP_KEY`: whether the host has the report signed by nobody.
+    pub const fn masks_chip_key(&self) -> bool {
+        self.flags.get() & 2 != 0
+    }
+
     /// Returns `REPORTED_TCB`, the version of the platform that the signing key is derived for; its fields differ
-    /// between generations of CPUs.
+    /// between generations of CPUs: see [`Tcb`](super::Tcb).
     pub const fn reported_tcb(&self) -> u64 {
         self.reported_tcb.get()
+    }
+
+    /// Returns `LAUNCH_TCB`, that of the platform when the guest was started.
+    pub const fn launch_tcb(&self) -> u64 {
+        self.launch_tcb.get()
+    }
+
+    /// Returns `COMMITTED_TCB`, below which the platform cannot go back.
+    pub const fn committed_tcb(&self) -> u64 {
+        self.committed_tcb.get()
+    }
+
+    /// Returns `CURRENT_TCB`, that of the platform when it made the report.
+    pub const fn current_tcb(&self) -> u64 {
+        self.current_tcb.get()
     }
 
     /// Returns the signature of the CPU that made the report, not that of the guest; nothing before version 3.
@@ -146,6 +188,19 @@ impl SnpReport {
             self.cpuid_model as u32,
             self.cpuid_stepping as u32,
         )
+    }
+
+    /// Returns the product whose CPU made the report; nothing before version 3, nor for CPUs of other products.
+    pub const fn product(&self) -> Option<SnpProduct> {
+        if self.version() < 3 {
+            return None;
+        }
+        SnpProduct::of(self.cpuid_family, self.cpuid_model)
+    }
+
+    /// Returns `CPUID_FAM_ID`, base and extended family in one, and `CPUID_MOD_ID`; zeros before version 3.
+    pub const fn family_and_model(&self) -> (u8, u8) {
+        (self.cpuid_family, self.cpuid_model)
     }
 
     /// Returns `CHIP_ID`; zeros where the host masks it.

@@ -1,0 +1,42 @@
+//! The trust policy of a verifier: what is believed that no evidence can show.
+
+use anyhow::Result;
+use measure::evidence::{SnpPolicy, TdxPolicy, TpmPolicy};
+use measure::{Digest, Sha256, Sha384};
+use serde::Deserialize;
+
+use super::recipe;
+
+/// What a verifier accepts. The default is strict: no debugging, no outdated platform, no init-data, no key of a TPM and
+/// no release as a root.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Trust {
+    /// Releases, by the digests of their manifests, that are generation 0 because the verifier says so.
+    pub roots: Vec<Sha256>,
+    /// The lowest generation that is not rolled back.
+    pub min_generation: u32,
+    /// `HOST_DATA` that pins a builder on SEV-SNP; without any it must be zero, as it is without init-data.
+    pub host_data: Vec<Digest<32>>,
+    /// `MRCONFIGID` that pins a builder on TDX; without any it must be zero.
+    pub mr_config_id: Vec<Sha384>,
+    pub snp: SnpPolicy,
+    pub tdx: TdxPolicy,
+    pub tpm: TpmPolicy,
+}
+
+impl Trust {
+    /// Reads the text of a policy, in TOML; `name` is the file's in messages.
+    ///
+    /// # Errors
+    /// Text that is no policy, with the line.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        recipe::parse(name, text)
+    }
+
+    /// Returns what the policy leaves unchecked or switches off, in a few words each.
+    pub fn unchecked(&self) -> Vec<String> {
+        let parts = [self.snp.unchecked(), self.tdx.unchecked(), self.tpm.unchecked()];
+        parts.concat()
+    }
+}

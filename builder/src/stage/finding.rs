@@ -1,0 +1,137 @@
+//! Reasons not to trust a release.
+
+use jiff::Timestamp;
+use measure::{Sha256, Sha384};
+use serde::Serialize;
+
+use crate::model::release::{FileName, MANIFEST};
+use crate::stage::account;
+use crate::stage::appraise;
+use crate::stage::parse::LOCK;
+
+/// One reason not to trust a release.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "kebab-case")]
+pub enum Finding {
+    #[error("there is no {MANIFEST}")]
+    ManifestMissing,
+    #[error("{why}")]
+    ManifestInvalid { why: String },
+    #[error("the release is {found}, wanted {wanted}")]
+    ReleaseDiffers { found: Sha256, wanted: Sha256 },
+    #[error("{LOCK} is not the lock {wanted} that the manifest names")]
+    LockDiffers { wanted: Sha256 },
+    #[error("{file} is missing")]
+    FileMissing { file: FileName },
+    #[error("{file} has {found} bytes, the manifest says {wanted}")]
+    SizeDiffers { file: FileName, found: u64, wanted: u64 },
+    #[error("{file} has the SHA-256 {found}, the manifest says {wanted}")]
+    DigestDiffers {
+        file: FileName,
+        found: Sha256,
+        wanted: Sha256,
+    },
+    #[error("{file} cannot be read: {why}")]
+    FileUnreadable { file: FileName, why: String },
+    #[error("{path:?} is {what} that the manifest does not list")]
+    NotListed { path: String, what: String },
+    #[error("{file} is {what}, not a file")]
+    NotAFile { file: FileName, what: String },
+    #[error("uki.signed.efi is not uki.efi with a signature: {why}")]
+    UkiDiffers { why: String },
+    #[error("the release is not signed")]
+    Unsigned,
+    #[error("{file} is missing, which belongs to a signed release")]
+    SignatureMissing { file: String },
+    #[error("{file} cannot be read: {why}")]
+    SignatureUnreadable { file: String, why: String },
+    #[error("what {file} would sign cannot be told: {why}")]
+    SignatureUnchecked { file: String, why: String },
+    #[error("{file} has no signature of the key {key} over its statement")]
+    SignatureInvalid { file: String, key: String },
+    #[error("{file} names the key {found:?}, the record says {wanted}")]
+    KeyIdDiffers {
+        file: String,
+        found: String,
+        wanted: String,
+    },
+    #[error("the release is signed by the key {found}, wanted {wanted}")]
+    KeyDiffers { found: String, wanted: String },
+    #[error("{file} does not state what this release is")]
+    StatementDiffers { file: String },
+    #[error("{file} does not name {subject} among its subjects")]
+    SubjectMissing { file: String, subject: String },
+    #[error("{file} names another {subject}")]
+    SubjectDiffers { file: String, subject: String },
+    #[error("{file} names {subject:?} among its subjects, which it is not about")]
+    SubjectUnknown { file: String, subject: String },
+    #[error("record.json says {found} for {field}, expected {wanted}")]
+    RecordDiffers {
+        field: String,
+        found: String,
+        wanted: String,
+    },
+    #[error("the release is valid from {not_before} on; it is {at}")]
+    NotYetValid { not_before: Timestamp, at: Timestamp },
+    #[error("the release was valid until {not_after}; it is {at}")]
+    Expired { not_after: Timestamp, at: Timestamp },
+    #[error("measurements.json does not say what the files of this release lead to on {launch}")]
+    MeasurementsDiffer { launch: String },
+    #[error("the measurements cannot be computed from the files: {why}")]
+    Unmeasurable { why: String },
+    #[error("the root hash of the root image is {found}, the command line says {wanted}")]
+    RootHashDiffers { found: Sha256, wanted: String },
+    #[error("the release says that it was built in another one, and {file} is missing")]
+    EvidenceMissing { file: String },
+    #[error("{file} cannot be read: {why}")]
+    EvidenceUnreadable { file: String, why: String },
+    #[error("the provenance says that {found} built the release, its evidence is of {wanted}")]
+    BuilderDiffers { found: String, wanted: String },
+    #[error("the release was built in the generation with the record {previous}, which was not given")]
+    ParentMissing { previous: Sha384 },
+    #[error("{file} of generation {generation} was made for generation {found}")]
+    EvidenceOfOther { file: String, generation: u32, found: u32 },
+    #[error("the evidence at the start and that at the end of the build are not of one run of one machine")]
+    OtherMachine,
+    #[error("the release was built in the generation with the record {found}, not in that with {wanted}")]
+    ParentDiffers { found: String, wanted: Sha384 },
+    #[error("the release is generation {found}, expected {wanted}: one more than the one that it was built in")]
+    GenerationDiffers { found: u32, wanted: u32 },
+    #[error("the release is generation {found}, the policy takes none below {floor}: it was rolled back")]
+    GenerationBelowFloor { found: u32, floor: u32 },
+    #[error("the chain has several releases of generation {generation}: {}", .releases.join(", "))]
+    GenerationForked { generation: u32, releases: Vec<String> },
+    #[error("generation {generation} began at {started}, when its parent was not valid: {parent}")]
+    ParentNotValid {
+        generation: u32,
+        started: Timestamp,
+        parent: String,
+    },
+    #[error("nobody vouches for generation 0: no quorum of rebuilders, and the policy does not name {release}")]
+    RootNotTrusted { release: Sha256 },
+    #[error("{file}: {finding}")]
+    #[serde(untagged)]
+    Evidence {
+        file: String,
+        #[serde(flatten)]
+        finding: appraise::Finding,
+    },
+    #[error(transparent)]
+    #[serde(untagged)]
+    Account(account::Finding),
+}
+
+impl Finding {
+    /// Returns the name of this kind of finding; it does not change between versions.
+    pub fn code(&self) -> String {
+        serde_json::json!(self)["code"].as_str().unwrap_or_default().into()
+    }
+
+    /// Whether it is about the time only, or a release that was rolled back: another day, another verdict.
+    pub const fn is_about_time(&self) -> bool {
+        matches!(
+            self,
+            Self::NotYetValid { .. } | Self::Expired { .. } | Self::GenerationBelowFloor { .. }
+        )
+    }
+}

@@ -1,0 +1,238 @@
+//! Certificates of attestation keys: RFC 5280, as far as the TCG's profiles use it (TCG EK Credential Profile 2.5, TCG
+//! Platform and AK certificates).
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+
+use jiff::Timestamp;
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
+use x509_cert::der::{self, Decode as _, Encode as _, Reader as _, SliceReader};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages};
+
+use super::algorithm::HashId;
+use super::finding::TpmFinding;
+use super::key::Key;
+use super::signature::{Signature, Value};
+use crate::Sha256;
+use crate::evidence::Bytes;
+
+/// A certificate that was read, with what its issuer signed.
+struct Read<'a> {
+    certificate: Certificate,
+    signed: &'a [u8],
+    key: Key,
+}
+
+/// Certificates that lead to a root are no more than this: those of TPM vendors are three.
+const LONGEST: usize = 8;
+
+/// `tcg-kp-AIKCertificate`.
+const AK_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
+
+/// Extensions that are understood if they are critical; the names of a subject mean nothing here.
+const UNDERSTOOD: [&str; 4] = [
+    "2.5.29.15", // key usage
+    "2.5.29.17", // subject alternative name
+    "2.5.29.19", // basic constraints
+    "2.5.29.37", // extended key usage
+];
+
+/// Returns which of `roots` the certificates of an AK lead to: SHA-256 of its DER.
+///
+/// The first of `certificates` is that of `ak`; each is signed by the next one, and the last by a root. All, the root
+/// too, must be valid at `at`, and all but the first be of authorities.
+pub(super) fn root(ak: &Key, certificates: &[Bytes], roots: &[Bytes], at: Timestamp) -> Result<Sha256, TpmFinding> {
+    let roots: alloc::vec::Vec<_> = roots
+        .iter()
+        .filter_map(|der| Some((Sha256::of(&**der), Read::read(der).ok()?)))
+        .collect();
+    let mut issued: Option<Read> = None;
+    for (index, der) in certificates.iter().take(LONGEST).enumerate() {
+        let found = |subject: String| {
+            move |why: String| TpmFinding::TpmCertificateInvalid {
+                position: index + 1,
+                subject,
+                why,
+            }
+        };
+        let read = Read::read(der).map_err(found("not read".into()))?;
+        let subject = read.certificate.tbs_certificate.subject.to_string();
+        let checked = match &issued {
+            None => read.is_of(ak, at),
+            Some(issued) => read.issued(issued, index - 1, at),
+        };
+        checked.map_err(found(subject.clone()))?;
+        let root = roots.iter().find(|(_, root)| root.may_have_issued(&read));
+        if let Some((digest, root)) = root {
+            let trusted = root.issued(&read, index, at).map(|()| *digest);
+            return trusted.map_err(found(format!("its root {}", root.certificate.tbs_certificate.subject)));
+        }
+        issued = Some(read);
+    }
+    let last = issued.map(|read| read.certificate.tbs_certificate);
+    Err(TpmFinding::TpmCertificateInvalid {
+        position: certificates.len(),
+        subject: last.as_ref().map_or(String::new(), |last| last.subject.to_string()),
+        why: last.map_or("there is none".into(), |last| {
+            format!("issued by {}, which is no root of the policy", last.issuer)
+        }),
+    })
+}
+
+impl<'a> Read<'a> {
+    fn read(der: &'a [u8]) -> Result<Self, String> {
+        let certificate = Certificate::from_der(der).map_err(|error| error.to_string())?;
+        let signed = signed(der).map_err(|error| error.to_string())?;
+        let spki = certificate.tbs_certificate.subject_public_key_info.to_der();
+        let key = Key::read(&spki.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+        Ok(Self {
+            certificate,
+            signed,
+            key,
+        })
+    }
+
+    /// Checks the certificate of the AK itself.
+    fn is_of(&self, ak: &Key, at: Timestamp) -> Result<(), String> {
+        if self.key != *ak {
+            return Err(format!(
+                "it is of the key {}, not of {}",
+                self.key.digest(),
+                ak.digest()
+            ));
+        }
+        self.is_valid(at)?;
+        if self.constraints()?.is_some_and(|constraints| constraints.ca) {
+            return Err("it is of an authority".into());
+        }
+        let usage = self.extension::<KeyUsage>()?;
+        if usage.is_some_and(|usage| !usage.0.contains(KeyUsages::DigitalSignature)) {
+            return Err("its key usage lacks digitalSignature".into());
+        }
+        let usage = self.extension::<ExtendedKeyUsage>()?;
+        if usage.is_some_and(|usage| !usage.0.contains(&AK_USAGE)) {
+            return Err(format!("its extended key usage lacks {AK_USAGE}, attestation keys"));
+        }
+        Ok(())
+    }
+
+    /// Checks that the certificate is of an authority, which issued `other`; `below` authorities lie between it and the
+    /// AK's certificate.
+    fn issued(&self, other: &Read, below: usize, at: Timestamp) -> Result<(), String> {
+        self.is_valid(at)?;
+        let constraints = self.constraints()?.filter(|constraints| constraints.ca);
+        let constraints = constraints.ok_or("it is not of an authority")?;
+        let longest = constraints.path_len_constraint;
+        if longest.is_some_and(|longest| below > longest.into()) {
+            return Err(format!(
+                "it allows {} authorities below it, not {below}",
+                longest.unwrap_or(0)
+            ));
+        }
+        let usage = self.extension::<KeyUsage>()?;
+        if usage.is_some_and(|usage| !usage.0.contains(KeyUsages::KeyCertSign)) {
+            return Err("its key usage lacks keyCertSign".into());
+        }
+        if !self.may_have_issued(other) {
+            return Err(format!(
+                "the issuer of the certificate before is {}",
+                other.certificate.tbs_certificate.issuer
+            ));
+        }
+        self.signed(other)
+    }
+
+    fn may_have_issued(&self, other: &Read) -> bool {
+        self.certificate.tbs_certificate.subject == other.certificate.tbs_certificate.issuer
+    }
+
+    fn signed(&self, other: &Read) -> Result<(), String> {
+        let Certificate {
+            tbs_certificate,
+            signature_algorithm,
+            signature,
+        } = &other.certificate;
+        if tbs_certificate.signature != *signature_algorithm {
+            return Err("the certificate before names two signature algorithms".into());
+        }
+        let refused = || format!("the certificate before is signed with {}", signature_algorithm.oid);
+        let (hash, scheme) = algorithm(signature_algorithm.oid).ok_or_else(refused)?;
+        let bytes = signature.as_bytes().ok_or_else(refused)?;
+        let numbers = (scheme == Scheme::Ecdsa).then(|| numbers(bytes));
+        let value = match &numbers {
+            None => Value::RsaSsa(bytes),
+            Some(Ok((r, s))) => Value::Ecdsa {
+                r: r.as_bytes(),
+                s: s.as_bytes(),
+            },
+            Some(Err(_)) => return Err("the signature of the certificate before cannot be read".into()),
+        };
+        let verified = self.key.verifies(Signature { hash, value }, other.signed);
+        verified
+            .then_some(())
+            .ok_or_else(|| "the signature of the certificate before is not its own".into())
+    }
+
+    fn is_valid(&self, at: Timestamp) -> Result<(), String> {
+        let tbs = &self.certificate.tbs_certificate;
+        let seconds =
+            |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+        let (from, to) = (tbs.validity.not_before, tbs.validity.not_after);
+        if !(seconds(from)..=seconds(to)).contains(&at.as_second()) {
+            return Err(format!("it is valid from {from} to {to}, not at {at}"));
+        }
+        let extensions = tbs.extensions.as_deref().unwrap_or_default();
+        let unknown = extensions
+            .iter()
+            .find(|extension| extension.critical && !UNDERSTOOD.contains(&&*extension.extn_id.to_string()));
+        unknown.map_or(Ok(()), |unknown| {
+            Err(format!("its critical extension {} is not understood", unknown.extn_id))
+        })
+    }
+
+    fn constraints(&self) -> Result<Option<BasicConstraints>, String> {
+        self.extension()
+    }
+
+    fn extension<'e, T: der::Decode<'e> + der::oid::AssociatedOid>(&'e self) -> Result<Option<T>, String> {
+        let extension = self.certificate.tbs_certificate.get::<T>();
+        let extension = extension.map_err(|error| format!("its extension {}: {error}", T::OID))?;
+        Ok(extension.map(|(_, extension)| extension))
+    }
+}
+
+/// Returns the part of a certificate that is signed, as it stands there.
+fn signed(der: &[u8]) -> der::Result<&[u8]> {
+    let mut reader = SliceReader::new(der)?;
+    der::Header::decode(&mut reader)?;
+    reader.tlv_bytes()
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Scheme {
+    RsaSsa,
+    Ecdsa,
+}
+
+/// Returns both numbers of an `Ecdsa-Sig-Value` (RFC 3279, section 2.2.3).
+fn numbers(bytes: &[u8]) -> der::Result<(UintRef<'_>, UintRef<'_>)> {
+    let mut reader = SliceReader::new(bytes)?;
+    let numbers = reader.sequence(|fields| Ok((UintRef::decode(fields)?, UintRef::decode(fields)?)))?;
+    reader.finish(numbers)
+}
+
+/// Returns what a signature algorithm of RFC 4055 and RFC 5758 is; those with SHA-1 are none.
+fn algorithm(oid: ObjectIdentifier) -> Option<(HashId, Scheme)> {
+    let known = [
+        ("1.2.840.113549.1.1.11", HashId::SHA256, Scheme::RsaSsa),
+        ("1.2.840.113549.1.1.12", HashId::SHA384, Scheme::RsaSsa),
+        ("1.2.840.113549.1.1.13", HashId::SHA512, Scheme::RsaSsa),
+        ("1.2.840.10045.4.3.2", HashId::SHA256, Scheme::Ecdsa),
+        ("1.2.840.10045.4.3.3", HashId::SHA384, Scheme::Ecdsa),
+        ("1.2.840.10045.4.3.4", HashId::SHA512, Scheme::Ecdsa),
+    ];
+    let text = oid.to_string();
+    let mut known = known.into_iter().filter(|(known, ..)| *known == text);
+    known.next().map(|(_, hash, scheme)| (hash, scheme))
+}
