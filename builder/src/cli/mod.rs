@@ -4,6 +4,7 @@ mod attest;
 mod boot;
 mod build;
 mod chain;
+mod collateral;
 mod doctor;
 mod evidence;
 mod explain;
@@ -48,6 +49,7 @@ enum Command {
     Export(export::Args),
     Boot(boot::Args),
     Attest(attest::Args),
+    Collateral(collateral::Args),
     Push(push::Args),
     Pull(pull::Args),
     Doctor(doctor::Args),
@@ -71,6 +73,7 @@ impl Cli {
             Command::Export(export) => export.run(),
             Command::Boot(boot) => boot.run(),
             Command::Attest(attest) => attest.run(),
+            Command::Collateral(collateral) => collateral.run(),
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),
             Command::Doctor(doctor) => doctor.run(),

@@ -1,17 +1,21 @@
 //! Evidence collected from the TEE that this runs in.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use data_encoding::HEXLOWER;
-use measure::evidence::{Bytes, Evidence, HclEvidence, SnpEvidence, SnpReport, TdxEvidence, TdxQuote, TpmEvidence};
+use measure::evidence::coco as from_coco;
+use measure::evidence::snp::certificate_table;
+use measure::evidence::tpm::{HclHardware, HclReport};
+use measure::evidence::{Bytes, Evidence, HclEvidence, SnpEvidence, TdxEvidence, TpmEvidence};
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::record::{Binding, Record};
 use crate::world::files;
-use crate::world::tee::configfs_tsm::{self, Blobs, Configfs, Provider};
+use crate::world::tee::configfs_tsm::{self, Blobs, Configfs, Provider, Tree};
 use crate::world::tee::{Silence, coco, tpm};
 
 /// Where evidence comes from, best first.
@@ -65,7 +69,9 @@ impl ReportData {
 
     /// Returns the bytes with zeros up to 64, as SEV-SNP and TDX carry them.
     pub fn padded(&self) -> [u8; 64] {
-        padded(&self.0)
+        let mut padded = [0; 64];
+        padded[..self.0.len()].copy_from_slice(&self.0);
+        padded
     }
 }
 
@@ -79,15 +85,15 @@ impl From<&Record> for ReportData {
     }
 }
 
-fn padded(bytes: &[u8]) -> [u8; 64] {
-    let mut padded = [0; 64];
-    padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    padded
-}
-
 /// Where the sources are; by default where Linux and CoCo have them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Places {
+    /// The kernel's folders.
+    pub tree: Box<dyn Tree>,
+    /// Where requests are made.
+    pub configfs: PathBuf,
+    /// The log of the firmware of a TD.
+    pub ccel: PathBuf,
     /// A TPM's device, or a socket that speaks as one does.
     pub tpm: PathBuf,
     /// Of the guest components; on the loopback interface.
@@ -99,6 +105,9 @@ pub struct Places {
 impl Default for Places {
     fn default() -> Self {
         Self {
+            tree: Box::new(Configfs),
+            configfs: configfs_tsm::ROOT.into(),
+            ccel: "/sys/firmware/acpi/tables/data/CCEL".into(),
             tpm: tpm::DEVICE.into(),
             coco: coco::ADDRESS,
             patience: Duration::from_secs(120),
@@ -132,19 +141,17 @@ impl Places {
     fn ask(&self, source: Source, data: &ReportData) -> Result<Evidence, Silence> {
         let evidence = match source {
             Source::ConfigfsTsm => {
-                let root = Path::new(configfs_tsm::ROOT);
-                from_blobs(configfs_tsm::ask(&Configfs, root, &data.padded())?)?
+                let blobs = configfs_tsm::ask(&*self.tree, &self.configfs, &data.padded())?;
+                from_blobs(blobs, self)?
             }
             Source::Tpm => from_tpm(tpm::ask(&self.tpm, data.bytes())?)?,
             Source::Coco => {
                 let json = coco::ask(self.coco, data.bytes(), self.patience)?;
-                return Ok(from_coco(&json, data)?);
+                let problem = "cannot read the evidence of the guest components";
+                from_coco::read(&json).or_mend(Exit::Unsupported, problem, "see what the attestation-agent runs on")?
             }
         };
-        match carries(&evidence)? == data.padded() {
-            true => Ok(evidence),
-            false => Err(foreign(source, &evidence)?.into()),
-        }
+        Ok(bound(source, evidence, data)?)
     }
 }
 
@@ -169,60 +176,67 @@ const fn mend(source: Source) -> &'static str {
     }
 }
 
-/// Evidence that does not carry what was asked for.
-fn foreign(source: Source, evidence: &Evidence) -> Result<anyhow::Error> {
-    let carried = HEXLOWER.encode(&carries(evidence)?);
-    let problem = format!(
-        "the evidence of the {} carries other report data: {carried}",
-        source.name()
-    );
-    Ok(Exit::Outside.because(problem, "do not use this evidence: it is not for what you asked"))
-}
-
-/// The report data that evidence carries, with zeros up to 64 bytes.
-fn carries(evidence: &Evidence) -> Result<[u8; 64]> {
-    const MEND: &str = "see what gives such evidence";
-    match evidence {
-        Evidence::Snp(snp) => {
-            let report = SnpReport::read(&snp.report);
-            let report = report.or_mend(Exit::Unsupported, "the TEE gives no report that begat knows", MEND)?;
-            Ok(*report.report_data().bytes())
-        }
-        Evidence::Tdx(tdx) => {
-            let quote = TdxQuote::read(&tdx.quote);
-            let quote = quote.or_mend(Exit::Unsupported, "the TEE gives no quote that begat knows", MEND)?;
-            Ok(*quote.report_data().bytes())
-        }
-        Evidence::Tpm(quoted) => {
-            let data = tpm::quoted_data(&quoted.quote);
-            let data = data.or_mend(Exit::Unsupported, "the TPM gives no quote that begat knows", MEND)?;
-            Ok(padded(&data))
-        }
+/// Returns the evidence, which must bind `data`.
+fn bound(source: Source, evidence: Evidence, data: &ReportData) -> Result<Evidence> {
+    let problem = format!("the {} gives evidence that begat does not know", source.name());
+    let bound = evidence
+        .report_data()
+        .or_mend(Exit::Unsupported, problem, "see what gives such evidence")?;
+    if binds(&bound, data.bytes()) {
+        return Ok(evidence);
     }
+    let encoding = coco::Encoding::of(data.bytes());
+    let text = encoding.text(data.bytes());
+    if source == Source::Coco && encoding == coco::Encoding::Base64 && binds(&bound, text.as_bytes()) {
+        let problem = "the guest components bind the text that the report data was sent as: they are older than 0.21";
+        let mend = "use newer ones, or bind text: the 64 hex characters of a SHA-256 (sha256-hex)";
+        return Err(Exit::Unsupported.because(problem, mend));
+    }
+    let problem = format!(
+        "the evidence of the {} binds {}",
+        source.name(),
+        HEXLOWER.encode(&bound)
+    );
+    Err(Exit::Outside.because(problem, "do not use it: it is not for what you asked"))
 }
 
-fn from_blobs(blobs: Blobs) -> Result<Evidence> {
+/// Whether `bound` is `asked`, and zeros behind it.
+fn binds(bound: &[u8], asked: &[u8]) -> bool {
+    let rest = bound.strip_prefix(asked);
+    rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+}
+
+fn from_blobs(blobs: Blobs, places: &Places) -> Result<Evidence> {
     match blobs.provider {
-        Provider::Snp => Ok(Evidence::Snp(SnpEvidence {
-            report: blobs.out.into(),
-            ..SnpEvidence::default()
-        })),
+        Provider::Snp => {
+            let along = certificate_table(&blobs.aux);
+            let problem = "the certificates that the host gives along with the report cannot be read";
+            let along = along.or_mend(
+                Exit::Outside,
+                problem,
+                "ask the host to give a table of the GHCB's format",
+            )?;
+            let report = blobs.out.into();
+            Ok(Evidence::Snp(SnpEvidence { report, ..along }))
+        }
         Provider::Tdx => Ok(Evidence::Tdx(TdxEvidence {
             quote: blobs.out.into(),
-            event_log: ccel()?,
+            event_log: ccel(&places.ccel)?,
             ..TdxEvidence::default()
         })),
     }
 }
 
 /// The log of the firmware of a TD.
-fn ccel() -> Result<Option<Bytes>> {
-    const CCEL: &str = "/sys/firmware/acpi/tables/data/CCEL";
-    const LARGEST: u64 = 16 << 20;
-    match files::read(Path::new(CCEL), LARGEST) {
+fn ccel(path: &Path) -> Result<Option<Bytes>> {
+    const LARGEST: u64 = 2 << 20; // firmware sets aside 64 KiB
+    match files::read(path, LARGEST) {
         Ok(bytes) => Ok(Some(bytes.into())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).or_mend(Exit::Outside, format!("cannot read {CCEL}"), "run begat attest as root"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let problem = format!("cannot read {}", path.display());
+            Err(error).or_mend(Exit::Outside, problem, "run begat attest as root")
+        }
     }
 }
 
@@ -231,55 +245,27 @@ fn from_tpm(said: tpm::Said) -> Result<Evidence> {
     Ok(Evidence::Tpm(TpmEvidence { hcl, ..said.evidence }))
 }
 
-/// The report of Azure's paravisor: a header of 32 bytes, the report of the hardware in 1184 bytes, then what kind that is.
+/// The report of Azure's paravisor, with the report of the hardware that is in there.
 fn hcl(report: Vec<u8>) -> Result<HclEvidence> {
-    const KIND: usize = 32 + 1184 + 8;
-    const SNP: [u8; 4] = 2_u32.to_le_bytes();
-    match report.get(KIND..KIND + 4) {
-        Some(kind) if kind == SNP => {
-            let hardware = SnpEvidence {
-                report: report[32..32 + 1184].to_vec().into(),
-                ..SnpEvidence::default()
-            };
-            let (report, hardware) = (report.into(), Box::new(Evidence::Snp(hardware)));
-            Ok(HclEvidence { report, hardware })
+    let read = HclReport::read(&report);
+    let hardware = match read
+        .or_mend(Exit::Unsupported, "cannot read the HCL report of this VM", NO_HCL)?
+        .hardware
+    {
+        HclHardware::Snp(hardware) => hardware.to_vec(),
+        HclHardware::Tdx(_) => {
+            let problem = "this VM of Azure has TDX: only a service of its host makes a quote over the HCL report";
+            return Err(Exit::Unsupported.because(problem, NO_HCL));
         }
-        kind => {
-            let problem = format!("the HCL report is of the kind {kind:?}, begat knows [2, 0, 0, 0], SEV-SNP");
-            Err(Exit::Unsupported.because(problem, "use a VM with SEV-SNP"))
-        }
-    }
+    };
+    let hardware = SnpEvidence {
+        report: hardware.into(),
+        ..SnpEvidence::default()
+    };
+    Ok(HclEvidence {
+        report: report.into(),
+        hardware: Box::new(Evidence::Snp(hardware)),
+    })
 }
 
-/// The evidence in the answer of the guest components, which must bind `data`.
-fn from_coco(json: &[u8], data: &ReportData) -> Result<Evidence> {
-    let evidence = read_coco(json)?;
-    let carried = carries(&evidence)?;
-    if carried == data.padded() {
-        return Ok(evidence);
-    }
-    let encoding = coco::Encoding::of(data.bytes());
-    if encoding == coco::Encoding::Base64 && carried == padded(encoding.text(data.bytes()).as_bytes()) {
-        let problem = "the guest components bind the text that the report data was sent as: they are older than 0.21";
-        let mend = "use newer ones, or bind text: 64 hex characters of a SHA-256 (binding sha256-hex)";
-        return Err(Exit::Unsupported.because(problem, mend));
-    }
-    Err(foreign(Source::Coco, &evidence)?)
-}
-
-/// Reads the JSON that the attester of a TDX guest writes.
-fn read_coco(json: &[u8]) -> Result<Evidence> {
-    #[derive(serde::Deserialize)]
-    struct Tdx {
-        quote: Bytes,
-        cc_eventlog: Option<Bytes>,
-    }
-    let tdx: serde_json::Result<Tdx> = serde_json::from_slice(json);
-    let problem = "begat cannot read the evidence of the guest components";
-    let tdx = tdx.or_mend(Exit::Unsupported, problem, "use begat with a TDX guest")?;
-    Ok(Evidence::Tdx(TdxEvidence {
-        quote: tdx.quote,
-        collateral: None,
-        event_log: tdx.cc_eventlog,
-    }))
-}
+const NO_HCL: &str = "use a VM with SEV-SNP, or inside a CoCo pod --source coco";

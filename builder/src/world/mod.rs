@@ -28,6 +28,7 @@ pub mod tee;
 pub mod tidy;
 pub mod tree;
 pub mod unpack;
+pub mod vendor;
 pub mod workspace;
 
 pub use environment::Environment;

@@ -1,5 +1,6 @@
 //! configfs-tsm: reports of SEV-SNP and quotes of TDX from Linux 6.7 on (`Documentation/ABI/testing/configfs-tsm-report`).
 
+use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ pub enum Provider {
 }
 
 /// Where requests are made: a folder of configfs, in which a new folder has the files of a request at once.
-pub trait Tree {
+pub trait Tree: Debug {
     /// Makes the folder of a request.
     ///
     /// # Errors
@@ -104,7 +105,7 @@ impl Tree for Configfs {
 ///
 /// # Errors
 /// There is no TEE behind `root`, or it fails, or stays busy for half a minute.
-pub fn ask(tree: &impl Tree, root: &Path, data: &[u8; 64]) -> Result<Blobs, Silence> {
+pub fn ask(tree: &dyn Tree, root: &Path, data: &[u8; 64]) -> Result<Blobs, Silence> {
     for _ in 0..ATTEMPTS {
         let request = Request::make(tree, root)?;
         if let Some(blobs) = request.ask(data)? {
@@ -117,20 +118,20 @@ pub fn ask(tree: &impl Tree, root: &Path, data: &[u8; 64]) -> Result<Blobs, Sile
         .into())
 }
 
-struct Request<'a, T: Tree> {
-    tree: &'a T,
+struct Request<'a> {
+    tree: &'a dyn Tree,
     folder: PathBuf,
 }
 
-impl<T: Tree> Drop for Request<'_, T> {
+impl Drop for Request<'_> {
     fn drop(&mut self) {
         let _ = self.tree.remove(&self.folder); // nothing can be done about it
     }
 }
 
-impl<'a, T: Tree> Request<'a, T> {
+impl<'a> Request<'a> {
     /// Makes a request of our own: its name is nobody else's.
-    fn make(tree: &'a T, root: &Path) -> Result<Self, Silence> {
+    fn make(tree: &'a dyn Tree, root: &Path) -> Result<Self, Silence> {
         let name: [u8; 8] = random::bytes().context("the kernel has no random bytes")?;
         let folder = root.join(format!("begat-{}", HEXLOWER.encode(&name)));
         match tree.make(&folder) {

@@ -16,10 +16,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use measure::evidence::tpm::{Quote, Signature};
 use measure::evidence::{Bytes, TpmEvidence};
 
 use self::public::{Public, TEMPLATE};
-use self::quote::{BANKS, Bank, Quoted, REGISTERS, Values, select, selection, selections};
+use self::quote::{BANKS, Bank, REGISTERS, Values, select, selection, selections};
 use self::wire::{Code, Command, Cut, HEADER, LARGEST, Rest};
 use super::Silence;
 use crate::mend::{Exit, OrMend as _};
@@ -122,6 +123,14 @@ struct Key {
     transient: bool,
 }
 
+/// An NV index.
+struct Index {
+    /// In bytes.
+    size: u16,
+    /// Otherwise the index itself authorises.
+    owner_reads: bool,
+}
+
 impl Tpm {
     fn open(path: &Path) -> Result<Self, Silence> {
         let shown = path.display();
@@ -180,14 +189,16 @@ impl Tpm {
         let selected: Vec<_> = banks.iter().map(|bank| select(*bank, REGISTERS)).collect();
         for _ in 0..ATTEMPTS {
             let (quote, signature) = self.quoted(key, data, &selected)?;
-            let said = Quoted::read(&quote)?.context("what the TPM signs is no quote")?;
+            let said = Quote::read(&quote).context("what the TPM signs is no quote")?;
+            let hash = Signature::read(&signature)
+                .context("the TPM signs as begat cannot verify")?
+                .hash;
             let pcrs = self.values(&banks)?;
-            let as_asked = said.data == data && said.selected == selected;
-            if !as_asked {
+            if said.extra_data != data || !quote::selects(&said, &selected) {
                 let problem = "the TPM quotes something else than it was asked to";
                 return Err(Exit::Outside.because(problem, "do not use this TPM"));
             }
-            if said.is_of(&pcrs, &signature)? {
+            if quote::is_of(&said, &pcrs, hash) {
                 return Ok(TpmEvidence {
                     quote: quote.into(),
                     signature: signature.into(),
@@ -274,12 +285,12 @@ impl Tpm {
 
     /// The report of Azure's paravisor over this report data, where there is one.
     fn hcl(&mut self, data: &[u8]) -> Result<Option<Vec<u8>>> {
-        if self.size_of(azure::REPORT)?.is_none() {
+        if self.index(azure::REPORT)?.is_none() {
             return Ok(None);
         }
         let mut padded = [0; 64];
         padded.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
-        if self.size_of(azure::DATA)?.is_none() {
+        if self.index(azure::DATA)?.is_none() {
             self.define(azure::DATA, 64)?;
         }
         let command = Command::new(Code::NvWrite).u32(OWNER).u32(azure::DATA).by_password();
@@ -338,8 +349,8 @@ impl Tpm {
         })
     }
 
-    /// The size of an NV index in bytes, where it is there: `TPM2_NV_ReadPublic`, part 3, clause 31.6.
-    fn size_of(&mut self, index: u32) -> Result<Option<(u16, bool)>> {
+    /// What is said of an NV index, where it is there: `TPM2_NV_ReadPublic`, part 3, clause 31.6.
+    fn index(&mut self, index: u32) -> Result<Option<Index>> {
         let answer = match self.try_ask(&Command::new(Code::NvReadPublic).u32(index))? {
             Ok(answer) => answer,
             Err(refusal) if refusal.kind() == HANDLE => return Ok(None),
@@ -349,13 +360,14 @@ impl Tpm {
         let (_index, _hash, attributes) = (public.u32()?, public.u16()?, public.u32()?);
         public.sized()?;
         let owner_reads = attributes & 1 << 17 != 0;
-        Ok(Some((public.u16()?, owner_reads)))
+        let size = public.u16()?;
+        Ok(Some(Index { size, owner_reads }))
     }
 
     /// What an NV index holds, where it is there: `TPM2_NV_Read`, part 3, clause 31.13.
     fn stored(&mut self, index: u32) -> Result<Option<Vec<u8>>> {
         const PIECE: u16 = 512; // every TPM reads as much at once
-        let Some((size, owner_reads)) = self.size_of(index)? else {
+        let Some(Index { size, owner_reads }) = self.index(index)? else {
             return Ok(None);
         };
         let reader = if owner_reads { OWNER } else { index };
@@ -485,13 +497,4 @@ fn log() -> Result<Option<Bytes>> {
             "run begat attest as root",
         ),
     }
-}
-
-/// Returns the report data that a quote carries.
-///
-/// # Errors
-/// Bytes that are no `TPMS_ATTEST` of a quote.
-pub fn quoted_data(attest: &[u8]) -> Result<Vec<u8>> {
-    let quoted = Quoted::read(attest)?.context("it is signed for something else than a quote")?;
-    Ok(quoted.data)
 }

@@ -1,8 +1,9 @@
-//! What a quote says of registers: TPM 2.0 Library, revision 1.59, part 2, clauses 10.6 and 10.12.
+//! Registers as they are selected, and as a quote has them: TPM 2.0 Library, revision 1.59, part 2, clause 10.6.
 
 use std::collections::BTreeMap;
 
 use measure::evidence::Bytes;
+use measure::evidence::tpm::{HashId, Quote};
 use measure::{Sha256, Sha384, Sha512};
 
 use super::wire::{Command, Cut, Rest};
@@ -37,11 +38,15 @@ pub(super) type Selected = (u16, [u8; 3]);
 
 /// Returns the `TPML_PCR_SELECTION` entry that selects `registers` of a bank.
 pub(super) fn select(bank: Bank, registers: impl IntoIterator<Item = u8>) -> Selected {
+    select_of(bank.algorithm, registers)
+}
+
+fn select_of(algorithm: u16, registers: impl IntoIterator<Item = u8>) -> Selected {
     let mut bits = [0; 3];
     for register in registers {
         bits[usize::from(register / 8)] |= 1 << (register % 8);
     }
-    (bank.algorithm, bits)
+    (algorithm, bits)
 }
 
 /// Appends a `TPML_PCR_SELECTION`.
@@ -65,45 +70,24 @@ pub(super) fn selections(rest: &mut Rest<'_>) -> Result<Vec<Selected>, Cut> {
     Ok(selected)
 }
 
-/// What a `TPMS_ATTEST` of a quote says.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Quoted {
-    /// `extraData`.
-    pub(super) data: Vec<u8>,
-    pub(super) selected: Vec<Selected>,
-    /// `pcrDigest`.
-    pub(super) digest: Vec<u8>,
+/// Returns whether the registers that were quoted are those of `selected`, in that order.
+pub(super) fn selects(quote: &Quote<'_>, selected: &[Selected]) -> bool {
+    let quoted = quote.selections.iter().map(|selection| {
+        let registers = selection.pcrs.iter().copied().filter(|register| *register < 24);
+        select_of(selection.bank.0, registers)
+    });
+    quoted.eq(selected.iter().copied())
 }
 
-impl Quoted {
-    /// Reads a `TPMS_ATTEST`; nothing where it is not of a quote.
-    pub(super) fn read(attest: &[u8]) -> Result<Option<Self>, Cut> {
-        const GENERATED: u32 = 0xff54_4347; // TPM_GENERATED_VALUE
-        const QUOTE: u16 = 0x8018; // TPM_ST_ATTEST_QUOTE
-        let mut rest = Rest(attest);
-        if (rest.u32()?, rest.u16()?) != (GENERATED, QUOTE) {
-            return Ok(None);
-        }
-        let (_signer, data) = (rest.sized()?, rest.sized()?.to_vec());
-        rest.take(17 + 8)?; // clock and firmware version
-        let (selected, digest) = (selections(&mut rest)?, rest.sized()?.to_vec());
-        Ok(Some(Self { data, selected, digest }))
-    }
-
-    /// Whether the quote is of these values, hashed with the hash of this `TPMT_SIGNATURE`.
-    pub(super) fn is_of(&self, values: &Values, signature: &[u8]) -> Result<bool, Cut> {
-        let mut rest = Rest(signature);
-        let (_scheme, hash) = (rest.u16()?, rest.u16()?);
-        let all: Vec<u8> = values
-            .values()
-            .flat_map(BTreeMap::values)
-            .flat_map(|value| value.iter().copied())
-            .collect();
-        Ok(match hash {
-            0xb => self.digest == Sha256::of(all).bytes(),
-            0xc => self.digest == Sha384::of(all).bytes(),
-            0xd => self.digest == Sha512::of(all).bytes(),
-            _ => false,
-        })
+/// Returns whether these values, of banks in the order of their names, are those that were quoted; `hash` is that of the
+/// signature.
+pub(super) fn is_of(quote: &Quote<'_>, values: &Values, hash: HashId) -> bool {
+    let values = values.values().flat_map(BTreeMap::values);
+    let all: Vec<u8> = values.flat_map(|value| value.iter().copied()).collect();
+    match hash {
+        HashId::SHA256 => quote.pcr_digest == Sha256::of(all).bytes(),
+        HashId::SHA384 => quote.pcr_digest == Sha384::of(all).bytes(),
+        HashId::SHA512 => quote.pcr_digest == Sha512::of(all).bytes(),
+        _ => false,
     }
 }
