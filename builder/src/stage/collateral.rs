@@ -8,7 +8,7 @@ use dcap_qvl::verify::Quote;
 use measure::evidence::snp::EndorsementPaths;
 use measure::evidence::{self, Bytes, Evidence, SnpEvidence, SnpReport, TdxEvidence};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use crate::mend::{Exit, OrMend as _};
 use crate::world::vendor::Said;
@@ -163,17 +163,18 @@ impl Services {
             ask(url)?.ok_or_else(none)
         });
         let (pck_crl, root_crl, tcb, identity) = (pck_crl?, root_crl?, tcb?, identity?);
-        let (info, qe): (TcbInfo<'_>, QeIdentity<'_>) = (document(&tcb)?, document(&identity)?);
+        let (tcb_info, tcb_info_signature) = signed(&tcb, "tcbInfo")?;
+        let (qe_identity, qe_identity_signature) = signed(&identity, "enclaveIdentity")?;
         Ok(QuoteCollateralV3 {
             pck_crl_issuer_chain: chain(&pck_crl, &["sgx-pck-crl-issuer-chain"])?,
             root_ca_crl: der(root_crl.bytes),
             pck_crl: der(pck_crl.bytes),
             tcb_info_issuer_chain: chain(&tcb, &["tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain"])?,
-            tcb_info: info.tcb_info.get().to_owned(),
-            tcb_info_signature: hex(info.signature)?,
+            tcb_info,
+            tcb_info_signature,
             qe_identity_issuer_chain: chain(&identity, &["sgx-enclave-identity-issuer-chain"])?,
-            qe_identity: qe.enclave_identity.get().to_owned(),
-            qe_identity_signature: hex(qe.signature)?,
+            qe_identity,
+            qe_identity_signature,
             pck_certificate_chain: None,
         })
     }
@@ -181,24 +182,20 @@ impl Services {
 
 const OTHER: &str = "name another service: --kds URL, --pccs URL";
 
-/// The text of `tcbInfo` is what is signed, to the byte.
-#[derive(Deserialize)]
-struct TcbInfo<'a> {
-    #[serde(borrow, rename = "tcbInfo")]
-    tcb_info: &'a RawValue,
-    signature: &'a str,
-}
-
-/// So is that of `enclaveIdentity`.
-#[derive(Deserialize)]
-struct QeIdentity<'a> {
-    #[serde(borrow, rename = "enclaveIdentity")]
-    enclave_identity: &'a RawValue,
-    signature: &'a str,
-}
-
-fn document<'a, T: Deserialize<'a>>(said: &'a Said) -> Result<T> {
-    serde_json::from_slice(&said.bytes).or_mend(Exit::Outside, "the service answers with other JSON", OTHER)
+/// Returns the text of the document `name`, which is signed to the byte, and its signature.
+fn signed(said: &Said, name: &str) -> Result<(String, Vec<u8>)> {
+    #[derive(Deserialize)]
+    struct Signature {
+        signature: String,
+    }
+    let other = || format!("the service answers with something else than {name} and its signature");
+    let signature: Signature = serde_json::from_slice(&said.bytes).or_mend(Exit::Outside, other(), OTHER)?;
+    let text = str::from_utf8(&said.bytes).or_mend(Exit::Outside, other(), OTHER)?;
+    let from = text.strip_prefix(&format!("{{\"{name}\":"));
+    let from = from.ok_or_else(|| Exit::Outside.because(other(), OTHER))?;
+    let mut values = serde_json::Deserializer::from_str(from).into_iter::<IgnoredAny>();
+    values.next(); // the document: the whole text is JSON
+    Ok((from[..values.byte_offset()].to_owned(), hex(&signature.signature)?))
 }
 
 fn hex(text: &str) -> Result<Vec<u8>> {
