@@ -1,8 +1,10 @@
 //! One file per verb: flags and printing.
 
+mod attest;
 mod boot;
 mod build;
 mod chain;
+mod collateral;
 mod doctor;
 mod evidence;
 mod explain;
@@ -51,6 +53,8 @@ enum Command {
     #[command(subcommand)]
     Log(log::Log),
     Boot(boot::Args),
+    Attest(attest::Args),
+    Collateral(collateral::Args),
     Push(push::Args),
     Pull(pull::Args),
     Doctor(doctor::Args),
@@ -75,6 +79,8 @@ impl Cli {
             Command::Export(export) => export.run(),
             Command::Log(log) => log.run(),
             Command::Boot(boot) => boot.run(),
+            Command::Attest(attest) => attest.run(),
+            Command::Collateral(collateral) => collateral.run(),
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),
             Command::Doctor(doctor) => doctor.run(),

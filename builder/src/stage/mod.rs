@@ -7,6 +7,8 @@ pub mod base;
 pub mod boot;
 pub mod build;
 pub mod chain;
+pub mod collateral;
+pub mod collect;
 pub mod contents;
 pub mod describe;
 pub mod difference;

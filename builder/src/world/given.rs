@@ -1,11 +1,12 @@
 //! Files that somebody names on the command line, whatever they are: links and pipes are followed.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::Result;
 use measure::event_log::Digests;
+use tempfile::NamedTempFile;
 
 use super::files;
 use crate::mend::{Exit, OrMend as _};
@@ -57,6 +58,21 @@ pub fn hash(path: &Path) -> Result<(u64, Digests)> {
 /// A file that cannot be written.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     fs::write(path, bytes).or_mend(Exit::Outside, format!("cannot write {}", path.display()), MEND)
+}
+
+/// Writes a file anew: whoever reads it sees the old bytes or the new ones, nothing in between.
+///
+/// # Errors
+/// A file that cannot be written beside the old one, or take its place.
+pub fn replace(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let replaced = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).and_then(|mut file| {
+        file.write_all(bytes.as_ref())?;
+        file.as_file().set_permissions(fs::metadata(path)?.permissions())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map(drop).map_err(io::Error::from)
+    });
+    replaced.or_mend(Exit::Outside, format!("cannot write {}", path.display()), MEND)
 }
 
 fn open(path: &Path) -> Result<File> {

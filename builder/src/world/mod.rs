@@ -27,9 +27,11 @@ pub mod sandbox;
 pub mod scratch;
 pub mod store;
 pub mod swtpm;
+pub mod tee;
 pub mod tidy;
 pub mod tree;
 pub mod unpack;
+pub mod vendor;
 pub mod workspace;
 
 pub use environment::Environment;

@@ -1,0 +1,693 @@
+//! Evidence collected from TEEs that other programs play: a kernel with configfs-tsm, a TPM in software, the guest
+//! components of a pod; and the endorsements that it lacks, from a service on the loopback interface.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use builder::mend;
+use builder::stage::collateral::Services;
+use builder::stage::collect::{Places, ReportData, Source};
+use builder::world::environment::Proxies;
+use builder::world::tee::configfs_tsm::Tree;
+use builder::world::vendor::Vendors;
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
+use jiff::Timestamp;
+use measure::Sha256;
+use measure::evidence::{AkTrust, Bytes, Evidence, SnpEvidence, TdxEvidence};
+use rustix::io::Errno;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// What is asked for: the 48 bytes of a SHA-384.
+fn asked() -> ReportData {
+    ReportData::new((1..=48).collect()).unwrap()
+}
+
+/// A report of version 3, from a Milan, over this data.
+fn report(data: &[u8]) -> Vec<u8> {
+    let mut report = vec![0; 1184];
+    report[0] = 3;
+    report[0x50..0x50 + data.len()].copy_from_slice(data);
+    report[0x188..0x18b].copy_from_slice(&[25, 1, 1]);
+    report[0x1a0..0x1e0].fill(0xab);
+    report
+}
+
+/// The body of a quote over this data.
+fn quote(data: &[u8]) -> Vec<u8> {
+    let mut quote = vec![0; 632];
+    (quote[0], quote[4]) = (4, 0x81);
+    quote[568..568 + data.len()].copy_from_slice(data);
+    quote
+}
+
+/// A kernel that keeps to `Documentation/ABI/testing/configfs-tsm-report`, and a TEE behind it.
+#[derive(Clone, Debug)]
+struct Kernel {
+    provider: Option<&'static str>,
+    answer: fn(&[u8]) -> Vec<u8>,
+    aux: Vec<u8>,
+    /// How often the TEE is busy, and how often somebody else writes after us.
+    busy: Cell<u32>,
+    meddled: Cell<u32>,
+    fails: bool,
+    /// What was written to each request that is there, and how often.
+    requests: Arc<Mutex<RefCell<BTreeMap<PathBuf, (Vec<u8>, u32)>>>>,
+}
+
+impl Kernel {
+    fn new(provider: &'static str, answer: fn(&[u8]) -> Vec<u8>) -> Self {
+        Self {
+            provider: Some(provider),
+            answer,
+            aux: Vec::new(),
+            busy: Cell::new(0),
+            meddled: Cell::new(0),
+            fails: false,
+            requests: Arc::default(),
+        }
+    }
+
+    /// Asks this kernel, and sees that it is left as it was.
+    fn collect(&self) -> anyhow::Result<Evidence> {
+        let places = Places {
+            tree: Box::new(self.clone()),
+            ccel: "/nonexistent".into(),
+            tpm: "/nonexistent".into(),
+            ..Places::default()
+        };
+        let evidence = places.collect(Some(Source::ConfigfsTsm), &asked());
+        assert!(
+            self.requests.lock().unwrap().borrow().is_empty(),
+            "a request is left behind"
+        );
+        evidence.map(|(_, evidence)| evidence)
+    }
+
+    fn refusal(&self) -> String {
+        mend::report(&self.collect().unwrap_err())
+    }
+}
+
+fn take(times: &Cell<u32>) -> bool {
+    let left = times.get();
+    times.set(left.saturating_sub(1));
+    left > 0
+}
+
+impl Tree for Kernel {
+    fn make(&self, request: &Path) -> io::Result<()> {
+        if self.provider.is_none() {
+            return Err(Errno::NXIO.into());
+        }
+        let requests = self.requests.lock().unwrap();
+        let old = requests.borrow_mut().insert(request.to_owned(), (Vec::new(), 0));
+        assert_eq!(old, None, "two requests have one name");
+        Ok(())
+    }
+
+    fn remove(&self, request: &Path) -> io::Result<()> {
+        let requests = self.requests.lock().unwrap();
+        let removed = requests.borrow_mut().remove(request);
+        removed.map(drop).ok_or(Errno::NOENT.into())
+    }
+
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let requests = self.requests.lock().unwrap();
+        let requests = requests.borrow();
+        let (data, generation) = requests.get(file.parent().unwrap()).ok_or(Errno::NOENT)?;
+        match file.file_name().unwrap().to_str().unwrap() {
+            "provider" => Ok(format!("{}\n", self.provider.unwrap()).into_bytes()),
+            "generation" => Ok(format!("{generation}\n").into_bytes()),
+            "outblob" | "auxblob" if data.is_empty() => Err(Errno::INVAL.into()),
+            "outblob" if self.fails => Err(Errno::IO.into()),
+            "outblob" if take(&self.busy) => Err(Errno::BUSY.into()),
+            "outblob" => Ok((self.answer)(data)),
+            "auxblob" if self.provider == Some("sev_guest") => Ok(self.aux.clone()),
+            _ => Err(Errno::NOENT.into()),
+        }
+    }
+
+    fn write(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+        assert_eq!(file.file_name().unwrap(), "inblob");
+        if bytes.len() != 64 {
+            return Err(Errno::INVAL.into()); // as sev_guest and tdx_guest do
+        }
+        let requests = self.requests.lock().unwrap();
+        let mut requests = requests.borrow_mut();
+        let request = requests.get_mut(file.parent().unwrap()).ok_or(Errno::NOENT)?;
+        *request = (bytes.to_vec(), request.1 + 1);
+        if take(&self.meddled) {
+            *request = (vec![0; 64], request.1 + 1);
+        }
+        Ok(())
+    }
+}
+
+/// A table of the GHCB with one certificate, a VCEK: its GUID, where it lies, its length; then an entry of zeros.
+fn table(certificate: &[u8]) -> Vec<u8> {
+    let guid = HEXLOWER.decode(b"8d75da6364e66445adc5f4b93be8accd").unwrap();
+    let place = [48, certificate.len() as u32].map(u32::to_le_bytes);
+    [&guid, place.as_flattened(), &[0; 24], certificate].concat()
+}
+
+#[test]
+fn a_report_comes_with_its_certificates() {
+    let kernel = Kernel {
+        aux: table(b"vcek"),
+        ..Kernel::new("sev_guest", report)
+    };
+    let expected = SnpEvidence {
+        report: report(&asked().padded()).into(),
+        certificates: vec![b"vcek".to_vec().into()],
+        crls: Vec::new(),
+    };
+    assert_eq!(kernel.collect().unwrap(), Evidence::Snp(expected));
+}
+
+#[test]
+fn a_quote_comes_without_certificates() {
+    let evidence = Kernel::new("tdx_guest", quote).collect().unwrap();
+    let expected = TdxEvidence {
+        quote: quote(&asked().padded()).into(),
+        ..TdxEvidence::default()
+    };
+    assert_eq!(evidence, Evidence::Tdx(expected));
+}
+
+#[test]
+fn a_busy_tee_is_waited_for() {
+    let kernel = Kernel::new("sev_guest", report);
+    kernel.busy.set(2);
+    assert!(kernel.collect().is_ok());
+}
+
+#[test]
+fn a_request_that_somebody_else_wrote_to_is_made_again() {
+    let kernel = Kernel::new("sev_guest", report);
+    kernel.meddled.set(2);
+    assert!(kernel.collect().is_ok());
+    kernel.meddled.set(u32::MAX);
+    assert!(
+        kernel.refusal().contains("somebody else writes"),
+        "{}",
+        kernel.refusal()
+    );
+}
+
+#[test]
+fn a_report_over_other_data_is_not_taken() {
+    let refusal = Kernel::new("sev_guest", |_| report(&[7; 64])).refusal();
+    assert!(
+        refusal.contains("the evidence of the configfs-tsm binds 0707"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_host_that_gives_a_broken_table_is_told_of() {
+    let mut table = table(b"vcek");
+    table[16] = 0xff;
+    let kernel = Kernel {
+        aux: table,
+        ..Kernel::new("sev_guest", report)
+    };
+    assert!(kernel.refusal().contains("cannot be read"), "{}", kernel.refusal());
+}
+
+#[test]
+fn nothing_is_left_behind_by_a_tee_that_fails() {
+    let kernel = Kernel {
+        fails: true,
+        ..Kernel::new("sev_guest", report)
+    };
+    assert!(
+        kernel.refusal().contains("the TEE gives no outblob"),
+        "{}",
+        kernel.refusal()
+    );
+    let other = Kernel::new("arm_cca_guest", report);
+    assert!(other.refusal().contains("\"arm_cca_guest\""), "{}", other.refusal());
+}
+
+#[test]
+fn a_tee_that_fails_is_not_replaced_by_a_lesser_one() {
+    let (address, _) = serve(|_| good_rest("encoding=base64", asked().bytes()));
+    let kernel = Kernel {
+        fails: true,
+        ..Kernel::new("sev_guest", report)
+    };
+    let places = |kernel: Kernel| Places {
+        tree: Box::new(kernel),
+        tpm: "/nonexistent".into(),
+        coco: address,
+        ..Places::default()
+    };
+    let error = places(kernel).collect(None, &asked()).unwrap_err();
+    assert!(mend::report(&error).contains("outblob"));
+    let absent = Kernel {
+        provider: None,
+        ..Kernel::new("sev_guest", report)
+    };
+    assert_eq!(places(absent).collect(None, &asked()).unwrap().0, Source::Coco);
+}
+
+/// What a server on the loopback interface answers.
+struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    slow: bool,
+}
+
+fn ok(body: impl Into<Vec<u8>>) -> Answer {
+    Answer {
+        status: 200,
+        headers: Vec::new(),
+        body: body.into(),
+        slow: false,
+    }
+}
+
+fn absent() -> Answer {
+    Answer {
+        status: 404,
+        ..ok("Attestation Feature Not Enabled")
+    }
+}
+
+/// Starts a server; returns its address and the paths that it is asked for.
+fn serve(answer: impl Fn(&str) -> Answer + Send + 'static) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let log = Arc::clone(&asked);
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let Some(first) = lines.next() else { continue }; // who only looks whether somebody listens
+            let _ = lines.take_while(|line| !line.is_empty()).count();
+            let path = first.split(' ').nth(1).unwrap().to_owned();
+            let answer = answer(&path);
+            log.lock().unwrap().push(path);
+            let _ = send(&stream, &answer); // the client may hang up
+        }
+    });
+    (address, asked)
+}
+
+fn send(mut stream: &std::net::TcpStream, answer: &Answer) -> io::Result<()> {
+    write!(stream, "HTTP/1.1 {} x\r\nConnection: close\r\n", answer.status)?;
+    for (name, value) in &answer.headers {
+        write!(stream, "{name}: {value}\r\n")?;
+    }
+    write!(stream, "Content-Length: {}\r\n\r\n", answer.body.len())?;
+    if answer.slow {
+        thread::sleep(Duration::from_secs(5));
+    }
+    stream.write_all(&answer.body)
+}
+
+fn rest(answer: impl Fn(&str) -> Answer + Send + 'static) -> anyhow::Result<Evidence> {
+    rest_over(&asked(), answer)
+}
+
+fn rest_over(data: &ReportData, answer: impl Fn(&str) -> Answer + Send + 'static) -> anyhow::Result<Evidence> {
+    let places = Places {
+        coco: serve(answer).0,
+        patience: Duration::from_secs(3),
+        ..Places::default()
+    };
+    places.collect(Some(Source::Coco), data).map(|(_, evidence)| evidence)
+}
+
+/// The JSON of a TDX guest over this data.
+fn tdx_json(data: &[u8]) -> Answer {
+    ok(json!({"quote": BASE64.encode(&quote(data)), "cc_eventlog": null}).to_string())
+}
+
+fn good_rest(parameter: &str, data: &[u8]) -> Answer {
+    assert!(parameter.contains("encoding=base64"));
+    tdx_json(data)
+}
+
+/// What the guest components are asked for as `runtime_data`.
+fn runtime_data(path: &str) -> &str {
+    let query = path.strip_prefix("/aa/evidence?runtime_data=").unwrap();
+    query.split('&').next().unwrap()
+}
+
+#[test]
+fn guest_components_give_evidence() {
+    let evidence = rest(|path| {
+        let data = BASE64URL_NOPAD.decode(runtime_data(path).as_bytes()).unwrap();
+        good_rest(path, &data)
+    });
+    let expected = TdxEvidence {
+        quote: quote(asked().bytes()).into(),
+        ..TdxEvidence::default()
+    };
+    assert_eq!(evidence.unwrap(), Evidence::Tdx(expected));
+}
+
+/// Older than 0.21: they ignore `encoding` and bind the text.
+#[test]
+fn report_data_of_another_encoding_of_the_same_statement() {
+    let error = rest(|path| tdx_json(runtime_data(path).as_bytes())).unwrap_err();
+    let report = mend::report(&error);
+    assert!(report.contains("they are older than 0.21"), "{report}");
+    assert!(report.contains("sha256-hex"), "{report}");
+    assert_eq!(mend::exit_code(&error), mend::Exit::Unsupported);
+}
+
+/// Text is bound by every version.
+#[test]
+fn old_guest_components_bind_text() {
+    let text = Sha256::of("record").to_string().into_bytes();
+    let data = ReportData::new(text.clone()).unwrap();
+    let evidence = rest_over(&data, |path| {
+        assert!(!path.contains("encoding"), "{path}");
+        tdx_json(runtime_data(path).as_bytes())
+    });
+    assert!(evidence.unwrap().binds(&text).unwrap());
+}
+
+#[test]
+fn evidence_for_another_request() {
+    let error = rest(|_| tdx_json(&[9; 48])).unwrap_err();
+    assert!(mend::report(&error).contains("binds 0909"), "{}", mend::report(&error));
+}
+
+/// The 48 bytes asked for, and other bytes behind them.
+#[test]
+fn evidence_that_binds_more() {
+    let error = rest(|_| tdx_json(&[asked().bytes(), &[1]].concat())).unwrap_err();
+    assert!(mend::report(&error).contains("binds 0102"), "{}", mend::report(&error));
+}
+
+#[test]
+fn answers_that_are_too_large_or_too_slow_or_no_evidence() {
+    let refusal = |answer: fn() -> Answer| mend::report(&rest(move |_| answer()).unwrap_err());
+    let large = refusal(|| ok(vec![b' '; (16 << 20) + 1]));
+    assert!(large.contains("more than 16777216 bytes"), "{large}");
+    let start = Instant::now();
+    let slow = refusal(|| Answer {
+        slow: true,
+        ..tdx_json(&[0; 48])
+    });
+    assert!(
+        slow.contains("stop in the middle") || slow.contains("do not answer"),
+        "{slow}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let off = refusal(absent);
+    assert!(off.contains("agent.guest_components_rest_api=all"), "{off}");
+    for body in ["", "{}", "[", r#"{"quote":"AAAA"}"#] {
+        let error = rest(move |_| ok(body)).unwrap_err();
+        assert_eq!(mend::exit_code(&error), mend::Exit::Unsupported, "{body}: {error:#}");
+    }
+    let redirect = refusal(|| Answer {
+        status: 302,
+        headers: vec![("Location", "http://127.0.0.1:1/".into())],
+        ..ok("")
+    });
+    assert!(redirect.contains("error:"), "{redirect}");
+}
+
+/// A TPM in software: of this host, or of a tool tree that begat has unpacked; with nothing of either, nothing is tested.
+struct Swtpm {
+    process: Child,
+    folder: TempDir,
+}
+
+impl Swtpm {
+    fn start() -> Option<Self> {
+        let Some(mut command) = swtpm() else {
+            println!("skipped: there is no swtpm");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let shown = folder.path().display();
+        let state = format!("dir={shown}");
+        let server = format!("type=unixio,path={shown}/tpm");
+        command.args(["socket", "--tpm2", "--tpmstate", &state, "--server", &server]);
+        let process = command
+            .args(["--flags", "not-need-init,startup-clear"])
+            .spawn()
+            .unwrap();
+        let swtpm = Self { process, folder };
+        for _ in 0..600 {
+            if swtpm.socket().exists() {
+                return Some(swtpm);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        panic!("swtpm makes no socket");
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("tpm")
+    }
+
+    fn collect(self, data: &ReportData) -> (Self, anyhow::Result<Evidence>) {
+        let places = Places {
+            tpm: self.socket(),
+            ..Places::default()
+        };
+        let evidence = places.collect(Some(Source::Tpm), data);
+        (self, evidence.map(|(_, evidence)| evidence))
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // ended already is as good
+        let _ = self.process.wait();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program that begat does not start, and where it may be"
+)]
+fn swtpm() -> Option<Command> {
+    if Path::new("/usr/bin/swtpm").exists() {
+        return Some(Command::new("/usr/bin/swtpm"));
+    }
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    let trees = fs::read_dir(home.join(".cache/begat/trees")).ok()?;
+    let mut trees = trees.map_while(Result::ok).map(|tree| tree.path());
+    let tree = trees.find(|tree| tree.join("usr/bin/swtpm").exists())?;
+    let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
+    let path = format!("{0}:{0}/swtpm", libraries.display());
+    command.arg("--library-path").arg(path).arg(tree.join("usr/bin/swtpm"));
+    Some(command)
+}
+
+#[test]
+fn a_tpm_quotes_what_was_booted() {
+    let Some(swtpm) = Swtpm::start() else { return };
+    let socket = swtpm.socket();
+    let output = begat(&[
+        "attest",
+        "--device",
+        socket.to_str().unwrap(),
+        "--report-data",
+        &"61".repeat(48),
+    ]);
+    let evidence: Evidence = serde_json::from_slice(&output.stdout).unwrap();
+    let Evidence::Tpm(tpm) = evidence else {
+        panic!("{evidence:?}");
+    };
+    let trust = AkTrust {
+        keys: [Sha256::of(&*tpm.ak)].into(),
+        ..AkTrust::default()
+    };
+    let genuine = tpm.verify(&trust, Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(&*genuine.claims().extra_data, [0x61; 48]);
+    assert_eq!(genuine.claims().pcrs.len(), 16);
+    assert!(
+        genuine
+            .claims()
+            .pcrs
+            .values()
+            .all(|pcr| pcr.sha256.is_some() && pcr.sha384.is_some())
+    );
+
+    let mut edited = tpm.clone();
+    let value = edited.pcrs.get_mut("sha384").unwrap().get_mut(&4).unwrap();
+    *value = Bytes::from(vec![1; 48]);
+    assert!(edited.verify(&trust, Timestamp::UNIX_EPOCH).is_err());
+}
+
+#[test]
+fn a_tpm_has_one_key() {
+    let Some(first) = Swtpm::start() else { return };
+    let key = |evidence: anyhow::Result<Evidence>| match evidence.unwrap() {
+        Evidence::Tpm(tpm) => tpm.ak,
+        other => panic!("{other:?}"),
+    };
+    let (first, evidence) = first.collect(&asked());
+    let ak = key(evidence);
+    drop(first);
+    let Some(other) = Swtpm::start() else { return };
+    let (_other, evidence) = other.collect(&asked());
+    assert_ne!(key(evidence), ak, "another TPM has another key");
+}
+
+fn begat(arguments: &[&str]) -> std::process::Output {
+    #[expect(clippy::disallowed_methods, reason = "the program that is tested")]
+    let mut command = Command::new(env!("CARGO_BIN_EXE_begat"));
+    command.args(arguments).output().unwrap()
+}
+
+/// What fetches from a service on the loopback interface.
+fn vendors() -> Vendors {
+    Vendors::new(Proxies::default(), Duration::from_secs(5), Duration::from_millis(10))
+}
+
+fn kds(answer: impl Fn(&str) -> Answer + Send + 'static) -> (Services, Arc<Mutex<Vec<String>>>) {
+    let (address, asked) = serve(answer);
+    let mut services = Services::default();
+    services.from_kds(&format!("http://{address}/"));
+    (services, asked)
+}
+
+fn snp(report: Vec<u8>) -> Evidence {
+    Evidence::Snp(SnpEvidence {
+        report: report.into(),
+        ..SnpEvidence::default()
+    })
+}
+
+#[test]
+fn what_a_report_lacks_is_fetched_once() {
+    const CHAIN: &str = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n\
+                         -----BEGIN CERTIFICATE-----\nBAUG\n-----END CERTIFICATE-----\n";
+    let (services, asked) = kds(|path| match path.rsplit('/').next().unwrap() {
+        "cert_chain" => ok(CHAIN),
+        "crl" => ok("crl"),
+        _ => ok("vcek"),
+    });
+    let mut evidence = snp(report(&[]));
+    let missing = services.missing(&evidence).unwrap();
+    services.complete(&mut evidence, &|url| vendors().get(url)).unwrap();
+    let Evidence::Snp(snp) = &evidence else { unreachable!() };
+    let certificates: Vec<&[u8]> = snp.certificates.iter().map(|der| &**der).collect();
+    assert_eq!(certificates, [b"vcek".as_slice(), &[1, 2, 3], &[4, 5, 6]]);
+    assert_eq!(&*snp.crls[0], b"crl");
+    let expected = [
+        format!(
+            "/vcek/v1/Milan/{}?blSPL=00&teeSPL=00&snpSPL=00&ucodeSPL=00",
+            "ab".repeat(64)
+        ),
+        "/vcek/v1/Milan/cert_chain".into(),
+        "/vcek/v1/Milan/crl".into(),
+    ];
+    assert_eq!(*asked.lock().unwrap(), expected);
+    assert!(
+        missing.iter().zip(&expected).all(|(url, path)| url.ends_with(path)),
+        "{missing:?}"
+    );
+    assert!(services.missing(&evidence).unwrap().is_empty());
+}
+
+/// Version 2 does not say which CPU it is of.
+#[test]
+fn a_report_that_names_no_cpu_is_looked_for_under_each() {
+    let (services, asked) = kds(|path| match path {
+        milan if milan.contains("/Milan/") => absent(),
+        _ => ok("x"),
+    });
+    let mut report = report(&[]);
+    report[0] = 2;
+    let mut evidence = snp(report);
+    services.complete(&mut evidence, &|url| vendors().get(url)).unwrap();
+    assert!(asked.lock().unwrap()[1].starts_with("/vcek/v1/Genoa/abab"));
+}
+
+#[test]
+fn a_service_that_has_nothing_changes_nothing() {
+    let (services, _) = kds(|path| if path.ends_with("/crl") { absent() } else { ok("x") });
+    let mut evidence = snp(report(&[]));
+    let error = services.complete(&mut evidence, &|url| vendors().get(url)).unwrap_err();
+    assert!(mend::report(&error).contains("has no VCEK"), "{error:#}");
+    assert_eq!(evidence, snp(report(&[])));
+}
+
+/// A quote of a real machine, and what Intel said about it then: of dcap-qvl's tests.
+#[test]
+fn the_collateral_of_a_quote_is_that_of_intel() {
+    let folder = Path::new("../../shared/vectors/evidence/tdx/dcap-qvl");
+    let (Ok(quote), Ok(collateral)) = (
+        fs::read(folder.join("tdx_quote")),
+        fs::read(folder.join("tdx_quote_collateral.json")),
+    ) else {
+        println!("skipped: there is no {}", folder.display());
+        return;
+    };
+    let expected: dcap_qvl::QuoteCollateralV3 = serde_json::from_slice(&collateral).unwrap();
+    let pccs = expected.clone();
+    let (address, asked) = serve(move |path| match path.split('?').next().unwrap() {
+        "/sgx/certification/v4/pckcrl" => Answer {
+            headers: vec![("SGX-PCK-CRL-Issuer-Chain", escaped(&pccs.pck_crl_issuer_chain))],
+            ..ok(pccs.pck_crl.clone())
+        },
+        "/sgx/certification/v4/rootcacrl" => ok(HEXLOWER.encode(&pccs.root_ca_crl)),
+        "/tdx/certification/v4/tcb" => Answer {
+            headers: vec![("TCB-Info-Issuer-Chain", escaped(&pccs.tcb_info_issuer_chain))],
+            ..ok(signed("tcbInfo", &pccs.tcb_info, &pccs.tcb_info_signature))
+        },
+        "/tdx/certification/v4/qe/identity" => Answer {
+            headers: vec![(
+                "SGX-Enclave-Identity-Issuer-Chain",
+                escaped(&pccs.qe_identity_issuer_chain),
+            )],
+            ..ok(signed(
+                "enclaveIdentity",
+                &pccs.qe_identity,
+                &pccs.qe_identity_signature,
+            ))
+        },
+        _ => absent(),
+    });
+    let mut services = Services::default();
+    services.from_pccs(&format!("http://{address}"));
+    let mut evidence = Evidence::Tdx(TdxEvidence {
+        quote: quote.into(),
+        ..TdxEvidence::default()
+    });
+    services.complete(&mut evidence, &|url| vendors().get(url)).unwrap();
+    let Evidence::Tdx(tdx) = &evidence else { unreachable!() };
+    let fetched: dcap_qvl::QuoteCollateralV3 = serde_json::from_slice(tdx.collateral.as_ref().unwrap()).unwrap();
+    assert_eq!(
+        fetched,
+        dcap_qvl::QuoteCollateralV3 {
+            pck_certificate_chain: None,
+            ..expected
+        }
+    );
+    assert!(asked.lock().unwrap()[2].contains("fmspc=B0C06F000000"), "{asked:?}");
+}
+
+fn signed(name: &str, document: &str, signature: &[u8]) -> String {
+    format!(
+        r#"{{"{name}":{document},"signature":"{}"}}"#,
+        HEXLOWER.encode(signature)
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
