@@ -80,7 +80,10 @@ fn a_proof_travels_with_its_release() {
     assert_eq!(log::prove(&log, &one).unwrap().index, 1);
     assert_eq!(log::included(&one, &verifier()).unwrap().size, 2);
     assert_eq!(verify::verify(&one, None).unwrap().findings, []);
-    assert!(matches!(log::included(&zero, &verifier()), Err(LogFinding::LogProofInvalid { .. })));
+    assert!(matches!(
+        log::included(&zero, &verifier()),
+        Err(LogFinding::LogProofInvalid { .. })
+    ));
     // the log may go, and grow
     log::prove(&log, &zero).unwrap();
     logged.release("two", 2);
@@ -150,7 +153,10 @@ fn a_log_that_shows_different_histories() {
     let releases = ["one", "zero"].map(|name| logged.path(name));
     log::append(&fork, &releases, Some(ORIGIN), &key()).unwrap();
     let found = log::verify(&fork, &verifier(), Some(&kept)).unwrap().findings;
-    assert!(matches!(found[..], [LogFinding::LogHistoryDiffers { older: 2, .. }]), "{found:?}");
+    assert!(
+        matches!(found[..], [LogFinding::LogHistoryDiffers { older: 2, .. }]),
+        "{found:?}"
+    );
     assert_eq!(log::verify(&fork, &verifier(), None).unwrap().findings, []);
     let same = log::verify(&logged.path("log"), &verifier(), Some(&kept)).unwrap();
     assert_eq!(same.findings, []);

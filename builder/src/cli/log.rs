@@ -131,7 +131,7 @@ impl Verify {
         if let Some(head) = &verdict.checkpoint {
             println!("log      {}, {} entries, root {}", head.origin, head.size, head.root);
         }
-        for unchecked in self.unchecked() {
+        if let Some(unchecked) = self.unchecked() {
             println!("not checked: {unchecked}");
         }
     }

@@ -175,7 +175,7 @@ fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
         let path = entry.path.as_path();
         let of_this_build =
             sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest) || evidence.contains(&path);
-        let of_this_build = of_this_build && entry.kind == Kind::File;
+        let of_this_build = (of_this_build || path == Path::new(log::PROOF)) && entry.kind == Kind::File;
         listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
     };
     let unlisted = entries.iter().filter(|entry| !belongs(entry));

@@ -133,13 +133,17 @@ pub fn tiles(bytes: &[u8]) {
         let key = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
         key.parse().ok()
     });
-    let Some((width, file)) = bytes.split_first() else { return };
+    let Some((width, file)) = bytes.split_first() else {
+        return;
+    };
     let width = u16::from(*width) + 1;
     if let Some(entries) = (Bundle { index: 0, width }).entries(file) {
         let leaves: Vec<_> = entries.into_iter().map(log::leaf).collect();
         log::grown(&leaves, 0);
     }
-    let (Ok(text), Some(key)) = (str::from_utf8(bytes), &*KEY) else { return };
+    let (Ok(text), Some(key)) = (str::from_utf8(bytes), &*KEY) else {
+        return;
+    };
     let _ = (Checkpoint::open(text, key), text.parse::<VerifierKey>());
     if let Some(checkpoint) = Checkpoint::unverified(text) {
         log::tiles(checkpoint.size % (1 << 20));
