@@ -204,8 +204,10 @@ fn map_owners(process: u32, owners: Owners) -> Result<()> {
             write("uid_map", format!("0 {user} 1"))
         }
         Owners::Range if user.is_root() => {
-            write("gid_map", format!("0 0 {RANGE}"))?;
-            write("uid_map", format!("0 0 {RANGE}"))
+            // Each line must lie in one line of the map above, and newuidmap's has two.
+            let map = format!("0 0 1\n1 1 {}", RANGE - 1);
+            write("gid_map", map.clone())?;
+            write("uid_map", map)
         }
         Owners::Range => {
             let range = SubordinateRange::of("/etc/subuid", user)?;
