@@ -24,7 +24,7 @@ pub fn write(deb: &[u8], to: &mut (impl Write + Seek)) -> Result<()> {
 /// Appends an `ar` member, whose size is known when it is written.
 fn append(to: &mut (impl Write + Seek), name: &str, mut content: impl Read) -> io::Result<()> {
     let start = to.stream_position()?;
-    write!(to, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, 0)?;
+    writeln!(to, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100_644, 0)?;
     let size = io::copy(&mut content, to)?;
     if !size.is_multiple_of(2) {
         to.write_all(b"\n")?;
