@@ -108,7 +108,7 @@ impl Planted {
     }
 
     /// How many ways are open on this host; the probe has to find those that were planted.
-    fn probe_here(&self, site: &Site) -> Result<usize> {
+    fn probe_here(&self, site: &Site) -> Result<Vec<String>> {
         let probe = site.path("probe.pl");
         fs::write(&probe, PROBE)?;
         let text = cmd!(site.shell, "perl {probe} {DEVICE} {SOCKET}").quiet().read()?;
@@ -127,7 +127,7 @@ impl Planted {
             missed.is_empty(),
             "the probe does not find what is open on the host: {missed:?}"
         );
-        Ok(found.len())
+        Ok(found)
     }
 }
 
