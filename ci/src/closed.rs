@@ -58,11 +58,7 @@ impl Drop for Device {
 pub(crate) fn check(site: &Site) -> Result<()> {
     let planted = Planted::new(&site.shell)?;
     let found = planted.probe_here(site)?;
-    println!(
-        "closed: outside, the probe finds {} open ways: {}",
-        found.len(),
-        found.join("; ")
-    );
+    println!("closed: outside, the probe finds {found} open ways, and all that were planted");
     add_probes(site)?;
     site.lock()?;
     let release = site.path("closed");

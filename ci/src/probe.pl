@@ -73,11 +73,11 @@ for my $process (map { m{(\d+)$} } glob "/proc/[0-9]*") {
     open(my $line, "<", "/proc/$process/cmdline") or next;
     my $words = join(" ", split /\0/, <$line> // "");
     next unless $words =~ /\bbegat\b|\binside (first|second|third)$/ && $words !~ /probe/;
-    for my $file (qw(mem environ root/. fd maps)) {
-        my $path = "/proc/$process/$file";
-        my ($folder, $handle);
-        my $opened = $file =~ /fd|root/ ? opendir($folder, $path) : sysopen($handle, $path, O_RDONLY);
-        push @open, "$file of $words" if $opened;
+    for my $file (qw(mem environ maps)) {
+        push @open, "$file of $words" if sysopen(my $handle, "/proc/$process/$file", O_RDONLY);
+    }
+    for my $link (qw(root cwd exe fd/0 fd/1 fd/2)) {
+        push @open, "$link of $words" if defined readlink "/proc/$process/$link";
     }
     push @open, "write to the program of $words" if sysopen(my $program, "/proc/$process/exe", O_RDONLY);
     push @open, "trace $words" if syscall(101, 0x4206, $process, 0, 0) == 0;    # PTRACE_SEIZE
