@@ -540,6 +540,8 @@ fn a_tpm_has_one_key() {
     };
     let (first, evidence) = first.collect(&asked());
     let ak = key(evidence);
+    let (first, evidence) = first.collect(&asked());
+    assert_eq!(key(evidence), ak);
     drop(first);
     let Some(other) = Swtpm::start() else { return };
     let (_other, evidence) = other.collect(&asked());

@@ -1,4 +1,4 @@
-//! The guest components of a CoCo pod: their REST API on the loopback interface (`api-server-rest`, 0.8 to 0.21).
+//! The guest components of a CoCo pod: their REST API on the loopback interface (`api-server-rest`).
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
