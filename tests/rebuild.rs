@@ -14,6 +14,7 @@ use builder::model::Lock;
 use builder::model::key::SigningKey;
 use builder::model::quorum::{Quorum, Verdict};
 use builder::model::release::Manifest;
+use builder::stage::finding::Finding;
 use builder::stage::release::Existing;
 use builder::stage::{rebuilds, sign, verify};
 use fixture::publish;
@@ -83,7 +84,7 @@ fn edit(bundle: &str, number: Option<u8>, change: impl Fn(&mut Value)) -> String
     let mut bundle = Bundle::parse(bundle).unwrap();
     let mut statement: Value = serde_json::from_slice(&bundle.payload).unwrap();
     change(&mut statement);
-    bundle.payload = format!("{statement:#}\n").into_bytes();
+    bundle.payload = statement.to_string().into_bytes();
     if let Some(number) = number {
         bundle.signature = key(number).sign(&dsse::pae(&bundle.payload));
     }
@@ -140,7 +141,7 @@ fn a_strange_file_beside_the_statements_is_found() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "evil").unwrap();
         let found = verify::verify(&site.release, None).unwrap().findings;
-        let found: Vec<&str> = found.iter().map(verify::Finding::code).collect();
+        let found: Vec<String> = found.iter().map(Finding::code).collect();
         assert_eq!(found, codes, "{name}");
         fs::remove_file(path).unwrap();
     }

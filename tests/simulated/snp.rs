@@ -18,7 +18,7 @@ use x509_cert::certificate::{TbsCertificate, Version};
 use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};
 use x509_cert::der::asn1::{BitString, Ia5String, ObjectIdentifier, OctetString};
 use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
-use x509_cert::der::{Any, Decode as _, Encode as _, Tag};
+use x509_cert::der::{self, Any, Decode as _, Encode as _, Tag};
 use x509_cert::ext::Extension;
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;

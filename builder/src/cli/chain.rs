@@ -10,6 +10,7 @@ use super::judging::{self, Judging, code, machine};
 use super::signing::Key;
 use crate::document::summary::{self, Summary};
 use crate::mend::Exit;
+use crate::model;
 use crate::stage::chain::{self, Chain, Generation};
 use crate::stage::signatures::Demand;
 use crate::world::given;
@@ -70,7 +71,7 @@ impl Args {
         };
         let chain = Chain::read(&self.releases, &demand)?;
         match self.json {
-            true => println!("{:#}", json!(tree(&chain, None))),
+            true => print!("{}", model::json(&json!(tree(&chain, None)))),
             false => show(&chain, None, 0),
         }
         Ok(())
@@ -119,7 +120,7 @@ impl Verify {
         let chain = Chain::read(&self.releases, &Demand { key: None, at })?;
         let line = self.judging.judge(self.min_generation, |judge| chain.line(judge))?;
         match self.json {
-            true => println!("{:#}", report(&line)),
+            true => print!("{}", model::json(&report(&line))),
             false => people(&line),
         }
         judging::exit(line.iter().flat_map(|one| &one.findings))?;

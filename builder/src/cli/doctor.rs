@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::mend::{Exit, Told};
+use crate::model;
 use crate::stage::doctor::{Check, checks};
 
 /// Says what this host lacks for building, booting and attesting, each with its mend
@@ -19,7 +20,7 @@ impl Args {
     pub(super) fn run(self) -> Result<()> {
         let checks = checks();
         match self.json {
-            true => println!("{:#}", serde_json::to_value(&checks)?),
+            true => print!("{}", model::json(&serde_json::to_value(&checks)?)),
             false => checks.iter().for_each(show),
         }
         match checks.iter().any(|check| check.needed && check.mend.is_some()) {

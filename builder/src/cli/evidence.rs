@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::judging::{Judging, code, machine};
 use crate::mend::{Exit, OrMend as _, Told};
+use crate::model;
 use crate::model::Measurements;
 use crate::stage::appraise::{Appraisal, Wanted};
 use crate::world::given;
@@ -92,7 +93,7 @@ impl Args {
         };
         let appraisal = self.judging.judge(None, |judge| judge.appraise(&evidence, &wanted))?;
         match self.json {
-            true => println!("{:#}", report(&appraisal)),
+            true => print!("{}", model::json(&report(&appraisal))),
             false => people(&appraisal),
         }
         match appraisal.findings.is_empty() {

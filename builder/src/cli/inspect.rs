@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::words;
 use crate::mend::{Exit, OrMend as _};
+use crate::model;
 use crate::model::lock::{Package, Tree};
 use crate::model::measurements::Measurement;
 use crate::model::release::{FileName, Stamp};
@@ -51,7 +52,7 @@ pub(super) fn show(folder: &Path, json: bool) -> Result<()> {
         lock: Lock::parse(&read(folder, LOCK)?)?,
     };
     match json {
-        true => println!("{:#}", release.machine()),
+        true => print!("{}", model::json(&release.machine())),
         false => release.people(),
     }
     Ok(())

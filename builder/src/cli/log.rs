@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::judging::{code, machine};
 use super::signing;
 use crate::mend::{Exit, Told};
+use crate::model;
 use crate::model::key::SigningKey;
 use crate::model::log::{LogFinding, VerifierKey};
 use crate::stage::log::{self, PROOF, Verdict};
@@ -113,7 +114,7 @@ impl Verify {
         let older = older.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let verdict = log::verify(&self.log, &self.key, older.as_deref())?;
         match self.json {
-            true => println!("{:#}", self.machine(&verdict)),
+            true => print!("{}", model::json(&self.machine(&verdict))),
             false => self.people(&verdict),
         }
         if verdict.findings.is_empty() {

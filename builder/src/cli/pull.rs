@@ -8,6 +8,7 @@ use measure::Sha256;
 use serde_json::json;
 
 use crate::mend::{Exit, OrMend as _};
+use crate::model;
 use crate::model::oci::{Digest, Reference};
 use crate::stage::pull::{Pulled, Wanted, pull};
 use crate::stage::release::{Existing, Staging};
@@ -55,7 +56,7 @@ impl Args {
         };
         let pulled = pull(&wanted, &registry, &store, self.stage()?)?;
         match self.json {
-            true => println!("{:#}", machine(&pulled)),
+            true => print!("{}", model::json(&machine(&pulled))),
             false => self.people(&pulled),
         }
         Ok(())

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::mend::Exit;
+use crate::model;
 use crate::model::oci::{Name, Reference};
 use crate::stage::push::{Pushed, Tagged, push};
 use crate::world::environment::Environment;
@@ -42,7 +43,7 @@ impl Args {
         let tagged = if self.force { Tagged::Move } else { Tagged::Refuse };
         let pushed = push(&self.release, &registry, tag, tagged)?;
         match self.json {
-            true => println!("{:#}", json!(pushed)),
+            true => print!("{}", model::json(&json!(pushed))),
             false => self.people(&pushed),
         }
         Ok(())

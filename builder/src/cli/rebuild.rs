@@ -8,6 +8,7 @@ use serde_json::json;
 use super::signing::Key;
 use super::supply::Supply;
 use crate::mend::{Exit, Told};
+use crate::model;
 use crate::model::key::PublicKey;
 use crate::stage::rebuild::{Means, Original, Rebuilt};
 use crate::stage::rebuilds;
@@ -54,7 +55,7 @@ impl Args {
             .unwrap_or_else(|| self.release.join(rebuilds::FOLDER));
         let rebuilt = original.rebuild(&means, &key, &statements)?;
         match self.json {
-            true => println!("{:#}", machine(&rebuilt, &key.public())),
+            true => print!("{}", model::json(&machine(&rebuilt, &key.public()))),
             false => people(&rebuilt, &key.public()),
         }
         match rebuilt.is_equal() {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::mend::{Exit, Told};
+use crate::model;
 use crate::stage::account::{Account, Finding, account};
 use crate::world::Environment;
 use crate::world::store::Store;
@@ -45,7 +46,7 @@ impl Args {
         let store = Store::locate(self.store.as_deref(), &Environment::of_this_process())?;
         let account = account(&self.release, &store)?;
         match self.json {
-            true => println!("{:#}", machine(&account)),
+            true => print!("{}", model::json(&machine(&account))),
             false => self.people(&account),
         }
         if account.findings.is_empty() {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::signing::{self, Key, Terms};
 use crate::document::claims::Claims;
+use crate::model;
 use crate::model::key::PublicKey;
 use crate::stage::release::Existing;
 use crate::stage::{secure_boot, sign};
@@ -61,10 +62,10 @@ impl Args {
             (None, None) => self.sign()?,
         };
         match self.json {
-            true => println!(
-                "{:#}",
-                json!({"key": key.pem(), "key-id": key.id().as_str(), "record": claims.record})
-            ),
+            true => {
+                let shown = json!({"key": key.pem(), "key-id": key.id().as_str(), "record": claims.record});
+                print!("{}", model::json(&shown));
+            }
             false => show(&claims, &key),
         }
         Ok(())

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::judging::{self, Judging, code, machine};
 use super::signing;
+use crate::model;
 use crate::model::Record;
 use crate::model::artifacts::file;
 use crate::model::log::VerifierKey;
@@ -73,7 +74,7 @@ impl Args {
             unchecked.extend(left);
         }
         match self.json {
-            true => println!("{:#}", report(&verdict, &votes, &unchecked)),
+            true => print!("{}", model::json(&report(&verdict, &votes, &unchecked))),
             false => self.people(&verdict, &votes, &unchecked),
         }
         judging::exit(&verdict.findings)

@@ -308,11 +308,16 @@ pub fn second() -> Result<()> {
     let message = message(&mut line()?)?;
     let (sandbox, work) = message.split_once('\n').context("the work is cut short")?;
     let sandbox: Sandbox = serde_json::from_str(sandbox).context("the sandbox is cut short")?;
+    // While the host's root is there: the tree need not have the loader and the libraries that begat was linked with.
+    let (child, mut ours) = start("third", Stdio::inherit())?;
+    let loaded = ours.read_exact(&mut [0]);
     sandbox
         .enter()
         .or_mend(Exit::Unsupported, "cannot enter the tool tree", NO_NAMESPACES)?;
-    let (child, mut ours) = start("third", Stdio::inherit())?;
-    let handed = sandbox.pass_on(&mut ours, work);
+    let entered = loaded.and_then(|()| ours.write_all(b"e"));
+    let handed = entered
+        .context("the third process went away")
+        .and_then(|()| sandbox.pass_on(&mut ours, work));
     end(child, handed.and_then(|()| pass_back(ours)))
 }
 
@@ -329,8 +334,13 @@ fn pass_back(from: UnixStream) -> Result<()> {
 pub fn third<Work: DeserializeOwned>() -> Result<(Work, Line)> {
     die_with_parent()?;
     setsid().context("cannot leave the terminal")?; // nobody in here types for whoever sits there
-    new_namespaces(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     let mut line = line()?;
+    line.write_all(b"l")?; // we are loaded, and need nothing of the host's root any more
+    if line.read_exact(&mut [0]).is_err() {
+        return Err(Told(Exit::Unsupported).into()); // the second process could not enter the tree, and has told why not
+    }
+    chdir("/")?; // our root became that of the tree with the second process's, our folder did not
+    new_namespaces(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     // Where the host's /proc must do, its numbers are not those of our namespace.
     let number = fs::read_link("/proc/self").context("cannot read /proc/self")?;
     line.write_all(format!("{}\n", number.display()).as_bytes())?;

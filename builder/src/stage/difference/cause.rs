@@ -121,14 +121,17 @@ fn is_random(word: &str) -> bool {
 
 fn of_binaries(one: &[u8], other: &[u8]) -> Option<Cause> {
     let first = one.iter().zip(other).position(|(one, other)| one != other)?;
-    let time = (first.saturating_sub(3)..=first).any(|start| is_time_at(one, start) && is_time_at(other, start));
+    let after = |start: usize| one.get(start + 4..start + 8) == other.get(start + 4..start + 8);
+    let is_time = |start: usize| is_time_at(one, start) && is_time_at(other, start) && after(start);
+    let time = (first.saturating_sub(3)..=first).any(is_time);
     let (text, counterpart) = (printable(one, first), printable(other, first));
-    if time {
-        Some(Cause::TimeStamp)
-    } else if text.len() >= 4 && counterpart.len() >= 4 {
-        of_words(text, counterpart)
-    } else {
-        are_random(&one[first..], &other[first..]).then_some(Cause::RandomBytes)
+    let said = (text.len() >= 4 && counterpart.len() >= 4).then(|| of_words(text, counterpart));
+    let random = || are_random(&one[first..], &other[first..]).then_some(Cause::RandomBytes);
+    match said {
+        Some(Some(cause)) => Some(cause),
+        _ if time => Some(Cause::TimeStamp),
+        Some(None) => None,
+        None => random(),
     }
 }
 
