@@ -62,8 +62,11 @@ struct Kernel {
     meddled: Cell<u32>,
     fails: bool,
     /// What was written to each request that is there, and how often.
-    requests: Arc<Mutex<RefCell<BTreeMap<PathBuf, (Vec<u8>, u32)>>>>,
+    requests: Arc<Mutex<RefCell<Requests>>>,
 }
+
+/// What was written to each request, and how often.
+type Requests = BTreeMap<PathBuf, (Vec<u8>, u32)>;
 
 impl Kernel {
     fn new(provider: &'static str, answer: fn(&[u8]) -> Vec<u8>) -> Self {

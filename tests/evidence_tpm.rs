@@ -574,6 +574,7 @@ fn certificates_lead_to_a_root_of_the_policy() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn certificates_that_do_not_vouch() {
     for (chain, why) in [
         (

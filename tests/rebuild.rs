@@ -181,6 +181,7 @@ fn the_statement_of_another_release_is_found() {
 }
 
 #[test]
+#[expect(clippy::type_complexity, reason = "a table")]
 fn statements_of_another_kind_are_found() {
     let site = Site::new();
     let bundle = site.bundle(&site.manifest, 1);

@@ -58,7 +58,10 @@ impl Drop for Device {
 pub(crate) fn check(site: &Site) -> Result<()> {
     let planted = Planted::new(&site.shell)?;
     let found = planted.probe_here(site)?;
-    println!("closed: outside, the probe finds {found} open ways, and all that were planted");
+    println!(
+        "closed: outside, the probe finds {} open ways, and all that were planted",
+        found.len()
+    );
     add_probes(site)?;
     site.lock()?;
     let release = site.path("closed");
@@ -148,7 +151,7 @@ fn add_probes(site: &Site) -> Result<()> {
          printf '#!/bin/sh\\nset -e\\nprobe=/usr/lib/begat-probe.pl\\n{}' >\"$folder/DEBIAN/postinst\"\n\
          chmod 755 \"$folder/DEBIAN\" \"$folder/DEBIAN/postinst\"\n\
          dpkg-deb --build \"$folder\" /tmp/probe.deb\ndpkg --install /tmp/probe.deb\nrm -r \"$folder\" /tmp/probe.deb\n",
-        run("package", "").replace('\n', "\\n").replace('"', "\"")
+        run("package", "").replace('\n', "\\n")
     );
     let chroot = format!("{begin}probe=/usr/lib/begat-probe.pl\n{}{package}", run("chroot", ""));
     script(site, &recipe.join("mkosi.postinst.chroot"), &chroot)?;

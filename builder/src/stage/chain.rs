@@ -142,7 +142,7 @@ impl Generation {
     fn take(&mut self, file: &str, appraisal: Appraisal) {
         let about = |finding| Finding::Evidence {
             file: file.into(),
-            finding,
+            finding: Box::new(finding),
         };
         self.findings.extend(appraisal.findings.into_iter().map(about));
         self.unchecked.extend(appraisal.unchecked);

@@ -116,7 +116,7 @@ pub enum Finding {
     Evidence {
         file: String,
         #[serde(flatten)]
-        finding: appraise::Finding,
+        finding: Box<appraise::Finding>,
     },
     #[error(transparent)]
     #[serde(untagged)]

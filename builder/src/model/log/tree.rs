@@ -272,9 +272,9 @@ mod tests {
         for size in 1..=leaves.len() {
             let tree = &leaves[..size];
             let new = (size as u64, root(tree));
-            for index in 0..size {
+            for (index, leaf) in tree.iter().enumerate() {
                 let proof = inclusion(tree, index).unwrap();
-                assert_eq!(included(leaves[index], index as u64, size as u64, &proof), Some(new.1));
+                assert_eq!(included(*leaf, index as u64, size as u64, &proof), Some(new.1));
             }
             for old in 1..=size {
                 let proof = consistency(tree, old).unwrap();

@@ -144,9 +144,9 @@ impl<'a> Request<'a> {
             }
             Err(error) => {
                 let problem = format!("cannot make a request in {}", root.display());
-                Err(Err::<(), _>(error)
-                    .or_mend(Exit::Outside, problem, "run begat attest as root")
-                    .unwrap_err()
+                let failed = anyhow::Error::new(error).context(problem);
+                Err(Exit::Outside
+                    .because(format!("{failed:#}"), "run begat attest as root")
                     .into())
             }
         }

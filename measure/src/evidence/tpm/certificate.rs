@@ -19,7 +19,7 @@ use crate::Sha256;
 use crate::evidence::Bytes;
 
 /// A certificate that was read, with what its issuer signed.
-struct Read<'a> {
+struct Parsed<'a> {
     certificate: Certificate,
     signed: &'a [u8],
     key: Key,
@@ -45,9 +45,9 @@ const UNDERSTOOD: [&str; 4] = [
 /// too, must be valid at `at`, and all but the first be of authorities.
 pub(super) fn root(ak: &Key, certificates: &[Bytes], roots: &[Bytes], at: Timestamp) -> Result<Sha256, TpmFinding> {
     let roots = read_all(roots)?;
-    let mut issued: Option<Read> = None;
+    let mut issued: Option<Parsed> = None;
     for (index, der) in certificates.iter().take(LONGEST).enumerate() {
-        let read = Read::read(der).map_err(|why| invalid(index, "not read".into(), why))?;
+        let read = Parsed::read(der).map_err(|why| invalid(index, "not read".into(), why))?;
         let checked = match &issued {
             None => read.is_of(ak, at),
             Some(issued) => read.issued(issued, index - 1, at),
@@ -68,18 +68,23 @@ pub(super) fn root(ak: &Key, certificates: &[Bytes], roots: &[Bytes], at: Timest
     })
 }
 
-fn read_all(roots: &[Bytes]) -> Result<Vec<(Sha256, Read<'_>)>, TpmFinding> {
+fn read_all(roots: &[Bytes]) -> Result<Vec<(Sha256, Parsed<'_>)>, TpmFinding> {
     let mut all = Vec::new();
     for (index, der) in roots.iter().enumerate() {
         let position = index + 1;
-        let root = Read::read(der).map_err(|why| TpmFinding::TpmRootUnreadable { position, why })?;
+        let root = Parsed::read(der).map_err(|why| TpmFinding::TpmRootUnreadable { position, why })?;
         all.push((Sha256::of(&**der), root));
     }
     Ok(all)
 }
 
 /// Returns which root issued the certificate; nothing if none has the name of its issuer.
-fn issuer(read: &Read, roots: &[(Sha256, Read)], index: usize, at: Timestamp) -> Result<Option<Sha256>, TpmFinding> {
+fn issuer(
+    read: &Parsed,
+    roots: &[(Sha256, Parsed)],
+    index: usize,
+    at: Timestamp,
+) -> Result<Option<Sha256>, TpmFinding> {
     let mut refusal = None;
     for (digest, root) in roots.iter().filter(|(_, root)| root.may_have_issued(read)) {
         match root.issued(read, index, at) {
@@ -98,7 +103,7 @@ fn invalid(index: usize, subject: String, why: String) -> TpmFinding {
     }
 }
 
-impl<'a> Read<'a> {
+impl<'a> Parsed<'a> {
     fn read(der: &'a [u8]) -> Result<Self, String> {
         let certificate = Certificate::from_der(der).map_err(|error| error.to_string())?;
         let signed = signed(der).map_err(|error| error.to_string())?;
@@ -141,7 +146,7 @@ impl<'a> Read<'a> {
 
     /// Checks that the certificate is of an authority, which issued `other`; `below` authorities lie between it and the
     /// AK's certificate.
-    fn issued(&self, other: &Read, below: usize, at: Timestamp) -> Result<(), String> {
+    fn issued(&self, other: &Parsed, below: usize, at: Timestamp) -> Result<(), String> {
         self.is_valid(at)?;
         let constraints = self.constraints()?.filter(|constraints| constraints.ca);
         let constraints = constraints.ok_or("it is not of an authority")?;
@@ -165,11 +170,11 @@ impl<'a> Read<'a> {
         self.signed(other)
     }
 
-    fn may_have_issued(&self, other: &Read) -> bool {
+    fn may_have_issued(&self, other: &Parsed) -> bool {
         self.certificate.tbs_certificate.subject == other.certificate.tbs_certificate.issuer
     }
 
-    fn signed(&self, other: &Read) -> Result<(), String> {
+    fn signed(&self, other: &Parsed) -> Result<(), String> {
         let Certificate {
             tbs_certificate,
             signature_algorithm,
