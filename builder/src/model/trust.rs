@@ -40,3 +40,32 @@ impl Trust {
         parts.concat()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_and_what_it_leaves_unchecked_is_said() {
+        let digest = Sha256::of("a");
+        let text = format!(
+            "roots = [\"{digest}\"]\nmin-generation = 3\nhost-data = [\"{digest}\"]\n\
+             [snp]\nminimum-tcb.milan = {{ bootloader = 4, tee = 0, snp = 24, microcode = 219 }}\n\
+             [tpm]\nkeys = [\"{digest}\"]\nallow-measured-boot = true\n"
+        );
+        let trust = Trust::parse("trust.toml", &text).unwrap();
+        assert_eq!((trust.roots, trust.min_generation), (vec![digest], 3));
+        let unchecked = Trust::parse("trust.toml", &text).unwrap().unchecked();
+        assert!(
+            unchecked.iter().any(|what| what.contains("allow-measured-boot")),
+            "{unchecked:?}"
+        );
+        assert!(!unchecked.iter().any(|what| what.contains("Milan")), "{unchecked:?}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_not_ignored() {
+        let error = Trust::parse("trust.toml", "min_generation = 3\n").unwrap_err();
+        assert!(crate::mend::report(&error).contains("unknown field"), "{error:#}");
+    }
+}
