@@ -144,13 +144,18 @@ fn add_probes(site: &Site) -> Result<()> {
         &recipe.join("mkosi.postinst"),
         &format!("{begin}probe=\"$SRCDIR/probe.pl\"\n{}", run("script", "\"$BUILDROOT\"")),
     )?;
+    let file = recipe.join("recipe.toml");
+    let allowed = "[root]\nallow-unowned = [\"/usr/lib/begat-probe*\", \"/var/lib/dpkg/info/probe.*\", \"/var/lib/dpkg/lock-frontend\"]\n";
+    let text = fs::read_to_string(&file)?.replacen("[root]\n", allowed, 1);
+    ensure!(text.contains(allowed), "the recipe has no [root]");
+    fs::write(file, text)?;
     fs::write(recipe.join("probe.pl"), PROBE)?;
     let package = format!(
         "folder=$(mktemp -d)\nmkdir \"$folder/DEBIAN\"\n\
          printf 'Package: probe\\nVersion: 1\\nArchitecture: all\\nMaintainer: nobody\\nDescription: probe\\n' >\"$folder/DEBIAN/control\"\n\
          printf '#!/bin/sh\\nset -e\\nprobe=/usr/lib/begat-probe.pl\\n{}' >\"$folder/DEBIAN/postinst\"\n\
          chmod 755 \"$folder/DEBIAN\" \"$folder/DEBIAN/postinst\"\n\
-         dpkg-deb --build \"$folder\" /tmp/probe.deb\ndpkg --install /tmp/probe.deb\nrm -r \"$folder\" /tmp/probe.deb\n",
+         dpkg-deb --build \"$folder\" /tmp/probe.deb\ndpkg --install /tmp/probe.deb\ndpkg --purge probe\nrm -r \"$folder\" /tmp/probe.deb\n",
         run("package", "").replace('\n', "\\n")
     );
     let chroot = format!("{begin}probe=/usr/lib/begat-probe.pl\n{}{package}", run("chroot", ""));
