@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::site::Site;
-use crate::{boot, flip, fuzz, host, near, offline, oracle, rebuild, reproduce, truth};
+use crate::{boot, flip, fuzz, host, near, offline, oracle, reproduce, truth};
 
 /// What became of the checks so far.
 #[derive(Default)]
@@ -67,7 +67,6 @@ impl Gate {
         self.step("lock", || site.lock());
         self.step("build", || site.build(&reproduce::CONDITIONS[0], &release));
         self.step("reproduce", || reproduce::another(&site, &release));
-        self.step("rebuild", || rebuild::check(&site, &release));
         self.step("offline", || offline::check(&site, &release));
         let evidence = site.path("evidence");
         self.step("boot", || boot::check(&site.begat, &release, &evidence));
