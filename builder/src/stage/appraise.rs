@@ -361,7 +361,10 @@ impl Reported {
     fn launch<'a>(&self, launches: &'a [Measurement]) -> Result<&'a Measurement, Finding> {
         let fitting = launches.iter().filter(|launch| (self.is)(&launch.launch.platform));
         let fitting: Vec<_> = fitting.map(|launch| (self.differing(launch), launch)).collect();
-        if let Some((_, launch)) = fitting.iter().find(|(differ, _)| differ.is_empty()) {
+        if let Some((_, launch)) = fitting
+            .iter()
+            .find(|(differ, launch)| differ.is_empty() && !launch.values.is_empty())
+        {
             return Ok(launch);
         }
         let platform = self.platform;

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use measure::event_log::{Digests, EventLog, LogOf, Register};
-use measure::tpm;
+use measure::event_log::{EventLog, LogOf, Register};
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Measurements;
 use crate::model::measurements::{Launch, Platform};
+use crate::stage::appraise::after_phases;
 use crate::stage::boot::{Observed, Shape};
 use crate::stage::explain::{Difference, Explanation, events};
 use crate::stage::host::Host;
@@ -61,14 +61,4 @@ fn elsewhere(log: &EventLog, observed: &Observed) -> Vec<Difference> {
         })
     });
     differs.collect()
-}
-
-/// Whether PCR 11 holds this after systemd has extended it with the phases of its start, as far as it has come, with or
-/// without those of the initrd.
-fn after_phases(log: &EventLog, held: Digests) -> bool {
-    tpm::phases_so_far().any(|phases| {
-        let phases = tpm::phases(phases.iter().copied());
-        let events = log.events.iter().cloned().chain(phases);
-        EventLog::from_iter(events).replay().get(&Register::Pcr(11)) == Some(&held)
-    })
 }

@@ -188,7 +188,7 @@ mod tests {
             ),
             (b"epoch=1789171200\n", b"epoch=1789171201\n", Some(Cause::TimeStamp)),
             (b"date 10:00:01\n", b"date 10:00:02\n", Some(Cause::TimeStamp)),
-            (b"dir=/work/a/b\n", b"dir=/home/u/b\n", Some(Cause::Path)),
+            (b"dir=/one/a/b\n", b"dir=/two/u/b\n", Some(Cause::Path)),
             (b"one\ntwo\nthree\n", b"two\none\nthree\n", Some(Cause::Order)),
             (b"MODULES=a b c\n", b"MODULES=c b a\n", Some(Cause::Order)),
             (
@@ -200,7 +200,7 @@ mod tests {
             (b"PRETTY_NAME=\"good\"\n", b"PRETTY_NAME=\"evil\"\n", None),
             (&time(1_789_171_200), &time(1_789_171_999), Some(Cause::TimeStamp)),
             (b"\0\x01GCC 12.2.0\0", b"\0\x01GCC 14.2.0\0", Some(Cause::Version)),
-            (b"\0\xff/work/one/x.c\0", b"\0\xff/work/two/x.c\0", Some(Cause::Path)),
+            (b"\0\xff/src/one/x.c\0", b"\0\xff/src/two/x.c\0", Some(Cause::Path)),
             (
                 &[b"\0\xff\0".as_slice(), &key(3)].concat(),
                 &[b"\0\xff\0".as_slice(), &key(90)].concat(),
