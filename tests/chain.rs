@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use builder::document::claims::Claims;
-use builder::document::provenance::{Builder, Run, Times};
+use builder::document::provenance::{Builder, Machine, Run, Times};
 use builder::model::key::SigningKey;
 use builder::model::measurements::{Boot, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value};
 use builder::model::record::{Binding, Record, Terms};
@@ -210,8 +210,8 @@ impl Line {
         let manifest = Manifest::parse(&fs::read_to_string(release.join("manifest.json")).unwrap()).unwrap();
         let builder = match self.vendor {
             _ if !attested => Builder::Unattested,
-            Vendor::Tpm => Builder::Tpm,
-            Vendor::Tdx => Builder::Tdx,
+            Vendor::Tpm => Builder::Attested(Machine::Tpm),
+            Vendor::Tdx => Builder::Attested(Machine::Tdx),
         };
         let run = Run {
             id: Uuid::nil(),
@@ -230,7 +230,7 @@ impl Line {
 
     fn attest(&self, release: &Path, vm: &Vm) {
         let record = record(release);
-        let binding = record.binding;
+        let binding = record.terms.binding;
         write(
             release,
             DISPATCH,

@@ -1,31 +1,42 @@
 //! `begat attest`: what does the TEE of this VM say?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use data_encoding::HEXLOWER_PERMISSIVE;
 
+use super::sign;
+use super::signing::Terms;
+use super::tee::Tee;
 use crate::mend::Exit;
+use crate::model::job::Ordered;
 use crate::model::json;
-use crate::stage::collect::{Places, ReportData, Source};
+use crate::stage::attested::{self, Attesting};
+use crate::stage::collect::ReportData;
+use crate::stage::release::Existing;
 use crate::stage::say;
 use crate::world::given;
 
-/// Asks the TEE of this VM for evidence that binds report data
+/// Asks the TEE of this VM for evidence
 ///
 /// Without --source the best one that is here is asked: configfs-tsm (SEV-SNP, TDX), a TPM 2.0, the guest components of a
 /// CoCo pod. The evidence is JSON, with what came along to verify it; `begat collateral` fetches what did not.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// What the evidence is to carry: 1 to 64 bytes in hex; SEV-SNP and TDX pad them with zeros
-    #[arg(long, value_name = "HEX")]
-    report_data: String,
-    /// Ask this one alone
-    #[arg(long)]
-    source: Option<Source>,
-    /// The device of the TPM, or a socket that speaks as one does
-    #[arg(long, value_name = "PATH")]
-    device: Option<PathBuf>,
+    #[arg(long, value_name = "HEX", required_unless_present = "split")]
+    report_data: Option<String>,
+    /// Attest a release that another machine has built: check its files against its bills of materials, measure them
+    /// again, sign it, and put the evidence of this VM over the record into it
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["report_data", "output"])]
+    split: Option<PathBuf>,
+    /// Replace the signatures and evidence that the release has
+    #[arg(long, requires = "split")]
+    force: bool,
+    #[command(flatten)]
+    terms: Terms,
+    #[command(flatten)]
+    tee: Tee,
     /// Write to this file [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -33,12 +44,24 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
-        let data = HEXLOWER_PERMISSIVE.decode(self.report_data.as_bytes());
+        match &self.split {
+            Some(release) => self.split(release),
+            None => self.attest(),
+        }
+    }
+
+    fn attest(&self) -> Result<()> {
+        if self.terms.get()? != Ordered::default() {
+            let problem = "terms of a release, for evidence without one";
+            return Err(Exit::Usage.because(problem, "name the release: --split RELEASE"));
+        }
+        let hex = self.report_data.as_deref().unwrap_or_default();
+        let data = HEXLOWER_PERMISSIVE.decode(hex.as_bytes());
         let no_hex = |error| format!("--report-data is no hex: {error}");
         let mend = "give 1 to 64 bytes, each as two hex digits";
         let data = data.map_err(|error| Exit::Usage.because(no_hex(error), mend))?;
         let data = ReportData::new(data)?;
-        let (source, evidence) = self.places()?.collect(self.source(), &data)?;
+        let (source, evidence) = self.tee.places()?.collect(self.tee.source(), &data)?;
         say("attest", &format!("evidence of the {}", source.name()));
         let text = json(&evidence);
         match &self.output {
@@ -50,19 +73,18 @@ impl Args {
         }
     }
 
-    /// A device is that of a TPM.
-    fn source(&self) -> Option<Source> {
-        self.source.or(self.device.as_ref().map(|_| Source::Tpm))
-    }
-
-    fn places(&self) -> Result<Places> {
-        let mut places = Places::default();
-        if let Some(device) = &self.device {
-            if self.source() != Some(Source::Tpm) {
-                return Err(Exit::Usage.because("--device names a TPM", "leave --source out, or say --source tpm"));
-            }
-            places.tpm.clone_from(device);
-        }
-        Ok(places)
+    fn split(&self, release: &Path) -> Result<()> {
+        let attesting = Attesting {
+            places: self.tee.places()?,
+            source: self.tee.source(),
+            required: true,
+        };
+        let existing = match self.force {
+            true => Existing::Replace,
+            false => Existing::Refuse,
+        };
+        let claims = attested::split(release, existing, &self.terms.get()?, &attesting)?;
+        sign::show(&claims, &claims.record.key()?);
+        Ok(())
     }
 }

@@ -45,6 +45,15 @@ pub(super) struct Args {
     /// Keep the log, the PCRs and what QEMU offered the firmware in this folder
     #[arg(long, value_name = "DIR", requires = "tpm")]
     evidence: Option<PathBuf>,
+    /// Memory of the machine
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    memory: u32,
+    /// A file that the guest gets as a disk to read, /dev/disk/by-id/virtio-input: the job of a builder
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// A file that the guest gets as a disk to write, /dev/disk/by-id/virtio-output: where a builder puts its release
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Seconds to wait for the guest
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
@@ -55,17 +64,24 @@ pub(super) struct Args {
 /// Where the release and the evidence appear inside the sandbox.
 const RELEASE: &str = "/run/release";
 const EVIDENCE: &str = "/run/evidence";
+const INPUT: &str = "/run/input";
+const OUTPUT: &str = "/run/output";
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
         let problem = format!("there is no release {}", self.release.display());
         let release = fs::canonicalize(&self.release).or_mend(Exit::Usage, problem, "name its folder")?;
         let evidence = self.tpm.then(|| Evidence::new(self.evidence.as_deref())).transpose()?;
+        let files = Files {
+            release,
+            evidence: evidence.as_ref().map(|evidence| evidence.folder.clone()),
+            input: self.input.as_deref().map(disk).transpose()?,
+            output: self.output.as_deref().map(disk).transpose()?,
+        };
         if self.host_qemu {
-            self.machine(&release, evidence.as_ref().map(|evidence| evidence.folder.as_path()))?
-                .boot()?;
+            self.machine(&files)?.boot()?;
         } else {
-            self.boot_inside(release, evidence.as_ref())?;
+            self.boot_inside(files)?;
         }
         evidence.map_or(Ok(()), |evidence| evidence.compare(&self.release, self.shape()))
     }
@@ -74,33 +90,30 @@ impl Args {
         if self.disk { Shape::Disk } else { Shape::Direct }
     }
 
-    fn machine(&self, release: &Path, evidence: Option<&Path>) -> Result<Machine> {
-        let text = |path: &Path| path.to_str().map(String::from).context("a path is not UTF-8");
+    fn machine(&self, files: &Files) -> Result<Machine> {
+        let text = |path: &PathBuf| path.to_str().map(String::from).context("a path is not UTF-8");
         Ok(Machine {
             shape: self.shape(),
-            release: text(release)?,
+            release: text(&files.release)?,
             firmware: FIRMWARE.into(),
             command_line: self.read(file::COMMAND_LINE)?,
             kvm: !self.tcg,
             timeout: self.timeout,
-            evidence: evidence.map(text).transpose()?,
+            evidence: files.evidence.as_ref().map(text).transpose()?,
+            memory: self.memory,
+            input: files.input.as_ref().map(text).transpose()?,
+            output: files.output.as_ref().map(text).transpose()?,
         })
     }
 
     /// Boots with the locked QEMU, in a sandbox.
-    fn boot_inside(&self, release: PathBuf, evidence: Option<&Evidence>) -> Result<()> {
-        let machine = self.machine(Path::new(RELEASE), evidence.map(|_| Path::new(EVIDENCE)))?;
+    fn boot_inside(&self, files: Files) -> Result<()> {
+        let machine = self.machine(&files.inside())?;
         let lock = Lock::parse(&self.read("recipe.lock")?)?;
         let recipe = Recipe::parse(&self.read("recipe.toml")?)?;
         let (store, net) = self.supply.open(&recipe)?;
         let tree = fetch::tool_tree(&lock, Tree::Boot, &net, &store)?;
-        let bind = |host: PathBuf, inside: &str, writable| Bind {
-            host,
-            inside: inside.into(),
-            writable,
-        };
-        let mut binds = vec![bind(release, RELEASE, false)];
-        binds.extend(evidence.map(|evidence| bind(evidence.folder.clone(), EVIDENCE, true)));
+        let mut binds = files.binds();
         if machine.kvm && Path::new(KVM).exists() {
             binds.push(bind(KVM.into(), KVM, true));
         }
@@ -118,6 +131,55 @@ impl Args {
         let problem = format!("cannot read {}", file.display());
         fs::read_to_string(file).or_mend(Exit::Usage, problem, "name the folder of a release")
     }
+}
+
+/// What of the host a machine gets to see.
+struct Files {
+    release: PathBuf,
+    evidence: Option<PathBuf>,
+    input: Option<PathBuf>,
+    output: Option<PathBuf>,
+}
+
+impl Files {
+    /// Where they appear inside the sandbox.
+    fn inside(&self) -> Self {
+        Self {
+            release: RELEASE.into(),
+            evidence: self.evidence.as_ref().map(|_| EVIDENCE.into()),
+            input: self.input.as_ref().map(|_| INPUT.into()),
+            output: self.output.as_ref().map(|_| OUTPUT.into()),
+        }
+    }
+
+    fn binds(self) -> Vec<Bind> {
+        let evidence = self.evidence.map(|folder| bind(folder, EVIDENCE, true));
+        let input = self.input.map(|file| bind(file, INPUT, false));
+        let output = self.output.map(|file| bind(file, OUTPUT, true));
+        let binds = [evidence, input, output].into_iter().flatten();
+        binds.chain([bind(self.release, RELEASE, false)]).collect()
+    }
+}
+
+fn bind(host: PathBuf, inside: &str, writable: bool) -> Bind {
+    Bind {
+        host,
+        inside: inside.into(),
+        writable,
+    }
+}
+
+/// A file that is to be a disk.
+fn disk(path: &Path) -> Result<PathBuf> {
+    let mend = "name a file: whole sectors of 512 bytes";
+    let shown = path.display();
+    let size = fs::metadata(path)
+        .or_mend(Exit::Usage, format!("cannot see {shown}"), mend)?
+        .len();
+    if size == 0 || size % 512 != 0 {
+        return Err(Exit::Usage.because(format!("{shown} has {size} bytes, which no disk has"), mend));
+    }
+    Ok(fs::canonicalize(path)?)
 }
 
 /// A folder for what a machine's TPM says; one that nobody named vanishes.

@@ -8,8 +8,10 @@ use anyhow::Result;
 use super::inspect;
 use super::signing::{Key, Terms};
 use super::supply::Supply;
+use super::tee::Tee;
 use crate::mend::{Exit, OrMend as _};
-use crate::model::record;
+use crate::model::job::Ordered;
+use crate::stage::attested::Attesting;
 use crate::stage::build::{Build, Signing};
 use crate::stage::lock;
 use crate::stage::parse::Project;
@@ -40,6 +42,19 @@ pub(super) struct Args {
     /// Sign the release
     #[arg(long)]
     sign: bool,
+    /// Have the TEE of this VM vouch for the build, before anything of the recipe runs and at the end, and sign the
+    /// release; `required` fails where there is no TEE, otherwise the release says that it is unattested
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "possible",
+        conflicts_with = "key"
+    )]
+    attest: Option<When>,
+    #[command(flatten)]
+    tee: Tee,
     #[command(flatten)]
     key: Key,
     #[command(flatten)]
@@ -48,15 +63,26 @@ pub(super) struct Args {
     supply: Supply,
 }
 
+/// When a build is attested.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum When {
+    /// Where there is a TEE
+    Possible,
+    /// Always: it fails where there is no TEE
+    Required,
+}
+
 impl Args {
     pub(super) fn run(self) -> Result<()> {
         let project = Project::read(&self.recipe)?;
         let named = || Path::new("releases").join(format!("{}-0", project.recipe.name));
         let output = self.output.clone().unwrap_or_else(named);
         let staging = self.stage(&output)?;
-        let signing = self.signing()?;
+        let ordered = self.terms.get()?;
+        let signing = self.signing(&ordered)?;
         let (store, net) = self.supply.open(&project.recipe)?;
         let lock = lock::keep(&project, &net, self.locked)?;
+        ordered.check(lock.digest())?;
         let workspace = Workspace::take(self.workspace.as_deref(), store.root())?;
         let build = Build {
             project: &project,
@@ -70,17 +96,31 @@ impl Args {
         inspect::show(&output, self.json)
     }
 
-    fn signing(&self) -> Result<Option<Signing>> {
-        let terms = self.terms.get()?;
-        if self.sign {
-            let (key, started) = (self.key.get()?, clock::now());
-            return Ok(Some(Signing { key, terms, started }));
+    fn signing(&self, ordered: &Ordered) -> Result<Option<Signing>> {
+        if self.tee.is_given() && self.attest.is_none() {
+            return Err(Exit::Usage.because("a TEE, for a build that is not to be attested", "add --attest"));
         }
-        if self.key.key.is_some() || terms != record::Terms::default() {
+        if self.sign || self.attest.is_some() {
+            return Ok(Some(Signing {
+                key: self.key.get()?,
+                terms: ordered.terms.clone(),
+                started: clock::now(),
+                attesting: self.attest.map(|when| self.attesting(when)).transpose()?,
+            }));
+        }
+        if self.key.key.is_some() || *ordered != Ordered::default() {
             let problem = "a key, or terms, for a release that is not to be signed";
-            return Err(Exit::Usage.because(problem, "add --sign"));
+            return Err(Exit::Usage.because(problem, "add --sign, or --attest"));
         }
         Ok(None)
+    }
+
+    fn attesting(&self, when: When) -> Result<Attesting> {
+        Ok(Attesting {
+            places: self.tee.places()?,
+            source: self.tee.source(),
+            required: when == When::Required,
+        })
     }
 
     fn stage(&self, output: &Path) -> Result<Staging> {

@@ -22,6 +22,7 @@ mod sbom;
 mod sign;
 mod signing;
 mod supply;
+mod tee;
 mod verify;
 
 use anyhow::Result;

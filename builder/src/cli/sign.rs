@@ -94,7 +94,10 @@ impl Args {
     }
 
     fn claims(&self, key: &PublicKey) -> Result<Claims> {
-        sign::claims(&self.release, self.existing(), self.terms.get()?, key)
+        let ordered = self.terms.get()?;
+        let claims = sign::claims(&self.release, self.existing(), ordered.terms.clone(), key)?;
+        ordered.check(claims.record.lock)?;
+        Ok(claims)
     }
 
     fn existing(&self) -> Existing {
@@ -105,7 +108,7 @@ impl Args {
     }
 }
 
-fn show(claims: &Claims, key: &PublicKey) {
+pub(super) fn show(claims: &Claims, key: &PublicKey) {
     println!("release  {}", claims.record.release);
     println!("record   {}", claims.record.digest());
     println!("key      {}", key.id());

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use measure::Sha384;
 
 use crate::mend::Exit;
+use crate::model::job::Ordered;
 use crate::model::key::{PublicKey, SigningKey};
-use crate::model::record;
+use crate::model::record::{self, Binding};
 use crate::stage::sign;
 use crate::world::given;
 
@@ -21,6 +22,13 @@ pub(super) struct Key {
 
 #[derive(clap::Args)]
 pub(super) struct Terms {
+    /// The job, in TOML, that has all of this: lock, generation, previous, not-before, not-after, binding
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["generation", "previous", "not_before", "not_after", "binding"]
+    )]
+    job: Option<PathBuf>,
     /// The number of the generation
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     generation: u32,
@@ -33,6 +41,9 @@ pub(super) struct Terms {
     /// The last instant at which the release is valid
     #[arg(long, value_name = "TIME")]
     not_after: Option<Timestamp>,
+    /// How evidence is to bind the release: sha256-hex is text, for guest components of CoCo older than 0.21
+    #[arg(long, value_name = "HOW", default_value = "sha384")]
+    binding: Binding,
 }
 
 impl Key {
@@ -46,36 +57,48 @@ impl Key {
 }
 
 impl Terms {
-    /// Returns the terms as the record has them.
-    pub(super) fn get(&self) -> Result<record::Terms> {
-        if let (Some(from), Some(to)) = (self.not_before, self.not_after)
+    /// Returns what is ordered, by the flags or by the job.
+    pub(super) fn get(&self) -> Result<Ordered> {
+        let ordered = match &self.job {
+            Some(job) => read_job(job)?,
+            None => Ordered::from(record::Terms {
+                binding: self.binding,
+                job: None,
+                generation: self.generation,
+                previous: self.previous,
+                not_before: self.not_before,
+                not_after: self.not_after,
+            }),
+        };
+        if let (Some(from), Some(to)) = (ordered.terms.not_before, ordered.terms.not_after)
             && from > to
         {
             let problem = format!("a release that is valid from {from} to {to} never is");
-            return Err(Exit::Usage.because(problem, "give a later --not-after"));
+            return Err(Exit::Usage.because(problem, "give a later end: --not-after"));
         }
-        Ok(record::Terms {
-            generation: self.generation,
-            previous: self.previous,
-            not_before: self.not_before,
-            not_after: self.not_after,
-        })
+        Ok(ordered)
     }
+}
+
+fn read_job(path: &Path) -> Result<Ordered> {
+    Ordered::parse(&path.display().to_string(), &text(path, "give a job in TOML")?)
 }
 
 /// Reads a private key.
 pub(super) fn private_key(path: &Path) -> Result<SigningKey> {
-    SigningKey::from_pem(&pem(path)?)
+    SigningKey::from_pem(&text(path, PEM)?)
 }
 
 /// Reads a public key.
 pub(super) fn public_key(path: &Path) -> Result<PublicKey> {
-    PublicKey::from_pem(&pem(path)?)
+    PublicKey::from_pem(&text(path, PEM)?)
 }
 
-fn pem(path: &Path) -> Result<String> {
+const PEM: &str = "give a key in PEM";
+
+fn text(path: &Path, mend: &str) -> Result<String> {
     /// In bytes.
     const LIMIT: u64 = 64 << 10;
-    let bytes = given::read(path, LIMIT, "give a key in PEM")?;
+    let bytes = given::read(path, LIMIT, mend)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -4,6 +4,7 @@
 //! wall clock is allowed here, because this file belongs to one build and is not reproduced.
 
 use jiff::Timestamp;
+use measure::evidence::Evidence;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -36,30 +37,67 @@ pub struct Times {
 }
 
 /// Who builds: each mode of different security has an identity of its own, as SLSA demands.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Builder {
-    /// A VM that SEV-SNP protects and attests.
-    Snp,
-    /// A VM that TDX protects and attests.
-    Tdx,
-    /// A machine whose TPM attests what it booted.
-    Tpm,
     /// Any host: nobody attests it.
     Unattested,
+    /// A machine that attests itself.
+    Attested(Machine),
+    /// Any host ran the build. A machine that attests itself, and ran nothing of the recipe, measured the outcome again.
+    Split(Machine),
+}
+
+/// What attests a machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Machine {
+    /// SEV-SNP, which protects it.
+    Snp,
+    /// TDX, which protects it.
+    Tdx,
+    /// A TPM, which tells what it booted.
+    Tpm,
 }
 
 impl Builder {
-    const ALL: [Self; 4] = [Self::Snp, Self::Tdx, Self::Tpm, Self::Unattested];
-
     /// Returns the URI of this builder.
     pub fn id(self) -> String {
         let mode = match self {
+            Self::Unattested => "unattested".into(),
+            Self::Attested(machine) => machine.name().to_owned(),
+            Self::Split(machine) => format!("{}-split", machine.name()),
+        };
+        format!("{NAMESPACE}/builder/v1/{mode}")
+    }
+
+    fn with_id(id: &str) -> Option<Self> {
+        let attested = Machine::ALL.map(Self::Attested).into_iter();
+        let split = Machine::ALL.map(Self::Split).into_iter();
+        let mut all = attested.chain(split).chain([Self::Unattested]);
+        all.find(|one| one.id() == id)
+    }
+}
+
+impl Machine {
+    const ALL: [Self; 3] = [Self::Snp, Self::Tdx, Self::Tpm];
+
+    const fn name(self) -> &'static str {
+        match self {
             Self::Snp => "snp",
             Self::Tdx => "tdx",
             Self::Tpm => "tpm",
-            Self::Unattested => "unattested",
-        };
-        format!("{NAMESPACE}/builder/v1/{mode}")
+        }
+    }
+
+    /// Returns what attests the machine that this evidence is of.
+    pub fn of(evidence: &Evidence) -> Self {
+        match evidence {
+            Evidence::Snp(_) => Self::Snp,
+            Evidence::Tdx(_) => Self::Tdx,
+            Evidence::Tpm(evidence) => match &evidence.hcl {
+                Some(hcl) => Self::of(&hcl.hardware),
+                None => Self::Tpm,
+            },
+        }
     }
 }
 
@@ -161,7 +199,7 @@ fn byproducts(manifest: &Manifest) -> Vec<Value> {
 pub fn run(text: &str) -> Result<Run, String> {
     let read: Read = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let Details { builder, metadata } = read.predicate.run_details;
-    let known = Builder::ALL.into_iter().find(|known| known.id() == builder.id);
+    let known = Builder::with_id(&builder.id);
     let times = match (metadata.started_on, metadata.finished_on) {
         (Some(started_on), Some(finished_on)) => Some(Times {
             started_on,

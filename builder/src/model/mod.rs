@@ -3,6 +3,7 @@
 pub mod artifacts;
 pub mod contents;
 pub mod init_data;
+pub mod job;
 pub mod key;
 pub mod lock;
 pub mod log;

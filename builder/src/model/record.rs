@@ -27,8 +27,6 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
-    /// How evidence binds this record; evidence that binds it another way does not count.
-    pub binding: Binding,
     /// The build, as its provenance names it.
     pub build: Uuid,
     #[serde(flatten)]
@@ -55,6 +53,11 @@ pub struct Record {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Terms {
+    /// How evidence binds this record; evidence that binds it another way does not count.
+    pub binding: Binding,
+    /// The digest of the job that the builder was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Sha256>,
     /// The number of the generation; 0 is built by nobody who was attested.
     pub generation: u32,
     /// The digest of the record of the generation that this one was built in.
@@ -77,7 +80,7 @@ pub struct Named {
 }
 
 /// How evidence binds a record.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Binding {
     /// SHA-384 of the canonical text, padded with zeros to 64 bytes: the rule of the KBS protocol. A TPM quote carries
@@ -96,7 +99,6 @@ impl Record {
         let measurements = files.clone().find(|(name, _)| name.as_str() == "measurements.json");
         let sbom = files.filter(|(name, _)| name.as_str().starts_with("sbom."));
         Self {
-            binding: Binding::default(),
             build,
             terms,
             lock: origin.lock,
@@ -149,7 +151,7 @@ impl Record {
 
     /// Returns what evidence carries that binds this record.
     pub fn report_data(&self) -> [u8; 64] {
-        self.binding.report_data(&self.text())
+        self.terms.binding.report_data(&self.text())
     }
 }
 
@@ -222,8 +224,8 @@ mod tests {
         let terms = Terms {
             generation: 3,
             previous: Some(Sha384::of("previous")),
-            not_before: None,
             not_after: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+            ..Terms::default()
         };
         let origin = Origin {
             name: "minimal".to_owned().try_into().unwrap(),

@@ -8,14 +8,13 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::key::PublicKey;
-use super::record::{self, Binding, Record, Terms};
+use super::record::{self, Record, Terms};
+use super::release::Origin;
 
 /// What a builder is asked for.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Request {
-    /// How evidence binds this request.
-    pub binding: Binding,
     /// The build, as its provenance names it.
     pub build: Uuid,
     #[serde(flatten)]
@@ -37,7 +36,6 @@ impl Request {
     /// Returns the request of the build that made `record`.
     pub fn of(record: &Record) -> Self {
         Self {
-            binding: record.binding,
             build: record.build,
             terms: record.terms.clone(),
             lock: record.lock,
@@ -47,15 +45,14 @@ impl Request {
         }
     }
 
-    /// Returns the request of a build of this lock and recipe, whose statements this key will sign.
-    pub fn new(build: Uuid, terms: Terms, (recipe, lock): (Sha256, Sha256), key: &PublicKey) -> Self {
+    /// Returns the request of the build `build` of what `origin` names, whose statements this key will sign.
+    pub fn new(build: Uuid, terms: Terms, origin: &Origin, key: &PublicKey) -> Self {
         Self {
-            binding: Binding::default(),
             build,
             terms,
-            lock,
+            lock: origin.lock,
             public_key: record::key_text(key),
-            recipe,
+            recipe: origin.recipe,
             request: VERSION,
         }
     }

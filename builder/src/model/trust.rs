@@ -16,6 +16,8 @@ pub struct Trust {
     pub roots: Vec<Sha256>,
     /// The lowest generation that is not rolled back.
     pub min_generation: u32,
+    /// Whether the machine that vouches for a release may be one that measured it again, while another built it.
+    pub allow_split: bool,
     /// `HOST_DATA` that pins a builder on SEV-SNP; without any it must be zero, as it is without init-data.
     pub host_data: Vec<Digest<32>>,
     /// `MRCONFIGID` that pins a builder on TDX; without any it must be zero.
@@ -36,7 +38,9 @@ impl Trust {
 
     /// Returns what the policy leaves unchecked or switches off, in a few words each.
     pub fn unchecked(&self) -> Vec<String> {
-        let parts = [self.snp.unchecked(), self.tdx.unchecked(), self.tpm.unchecked()];
+        let split = "that who vouches for a release has built it (allow-split)";
+        let split = self.allow_split.then(|| vec![split.to_owned()]).unwrap_or_default();
+        let parts = [split, self.snp.unchecked(), self.tdx.unchecked(), self.tpm.unchecked()];
         parts.concat()
     }
 }

@@ -5,17 +5,19 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::document::buildinfo;
 use crate::document::launches::Predicted;
-use crate::document::provenance::Times;
+use crate::document::provenance::{Builder, Run, Times};
 use crate::model::artifacts::Artifacts;
 use crate::model::key::SigningKey;
 use crate::model::lock::Tree;
 use crate::model::record::Terms;
 use crate::model::release::Origin;
-use crate::model::{Lock, Manifest, Measurements};
+use crate::model::{Lock, Manifest, Measurements, Request};
 use crate::stage::assemble::{self, Inputs};
+use crate::stage::attested::{Attesting, Witness};
 use crate::stage::describe::{self, Described};
 use crate::stage::export::{self, PROFILE};
 use crate::stage::guest::OTHER_OUTPUT;
@@ -47,22 +49,52 @@ pub struct Signing {
     pub terms: Terms,
     /// When the build started.
     pub started: Timestamp,
+    /// Who vouches for the build, if anybody is to.
+    pub attesting: Option<Attesting>,
+}
+
+/// A build that will be signed, and was vouched for.
+struct Dispatched<'a> {
+    signing: &'a Signing,
+    id: Uuid,
+    witness: Option<Witness<'a>>,
 }
 
 impl Signing {
+    /// Before anything of the recipe runs.
+    fn dispatch(&self, origin: &Origin) -> Result<Dispatched<'_>> {
+        let id = sign::build_id()?;
+        let request = Request::new(id, self.terms.clone(), origin, &self.key.public());
+        let witness = self.attesting.as_ref().map(|attesting| attesting.dispatch(&request));
+        Ok(Dispatched {
+            signing: self,
+            id,
+            witness: witness.transpose()?.flatten(),
+        })
+    }
+}
+
+impl Dispatched<'_> {
     fn sign(&self, staging: &Staging, manifest: &Manifest) -> Result<()> {
         say("sign", "provenance, documents and record");
-        let times = Times {
-            started_on: self.started,
-            finished_on: clock::now(),
+        let Signing {
+            key, terms, started, ..
+        } = self.signing;
+        let machine = self.witness.as_ref().map(Witness::machine);
+        let run = Run {
+            id: self.id,
+            builder: machine.map_or(Builder::Unattested, Builder::Attested),
+            version: env!("CARGO_PKG_VERSION").into(),
+            times: Some(Times {
+                started_on: *started,
+                finished_on: clock::now(),
+            }),
         };
-        sign::sign_new(
-            staging,
-            manifest,
-            &sign::run(Some(times))?,
-            self.terms.clone(),
-            &self.key,
-        )
+        let record = sign::sign_new(staging, manifest, &run, terms.clone(), key)?;
+        match &self.witness {
+            Some(witness) => sign::write(staging, &witness.complete(&record)?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -72,6 +104,8 @@ impl Build<'_> {
     /// # Errors
     /// As the stages say; then nothing is published.
     pub fn run(&self, staging: Staging) -> Result<Manifest> {
+        let origin = self.origin();
+        let dispatched = self.signing.map(|signing| signing.dispatch(&origin)).transpose()?;
         payload::fetch(self.lock, self.project, self.net, self.store)?;
         fetch::fetch(self.lock, self.net)?;
         let tools = fetch::tool_tree(self.lock, Tree::Tools, self.net, self.store)?;
@@ -91,20 +125,22 @@ impl Build<'_> {
             mend: OTHER_OUTPUT,
         };
         let stamps = room::explain(made, &[place])?;
-        let recipe = &self.project.recipe;
-        let (name, epoch) = (recipe.name.clone(), recipe.epoch);
-        let origin = Origin {
-            name,
-            epoch,
-            recipe: self.project.digest,
-            lock: self.lock.digest(),
-        };
         let manifest = staging.seal(origin, stamps)?;
-        if let Some(signing) = self.signing {
-            signing.sign(&staging, &manifest)?;
+        if let Some(dispatched) = dispatched {
+            dispatched.sign(&staging, &manifest)?;
         }
         staging.appear()?;
         Ok(manifest)
+    }
+
+    fn origin(&self) -> Origin {
+        let recipe = &self.project.recipe;
+        Origin {
+            name: recipe.name.clone(),
+            epoch: recipe.epoch,
+            recipe: self.project.digest,
+            lock: self.lock.digest(),
+        }
     }
 
     /// Fills the folder of the release.

@@ -12,7 +12,7 @@ use measure::evidence::Evidence;
 use measure::{Sha256, Sha384};
 use serde_json::Value;
 
-use crate::document::provenance::{self, Builder, Times};
+use crate::document::provenance::{self, Builder, Machine, Times};
 use crate::mend::Exit;
 use crate::model::record::{Binding, Terms};
 use crate::model::request::Request;
@@ -102,7 +102,7 @@ impl Generation {
                 Ok(Some(evidence)) => {
                     let wanted = Wanted {
                         launches: parent.map(|parent| parent.measurements.launches.as_slice()),
-                        bound: Some((self.record.binding, bound)),
+                        bound: Some((self.record.terms.binding, bound)),
                     };
                     let appraisal = judge.appraise(&evidence, &wanted);
                     self.findings.extend(self.other_builder(&evidence));
@@ -119,6 +119,7 @@ impl Generation {
         {
             self.findings.push(Finding::OtherMachine);
         }
+        self.findings.extend(self.split(judge.trust.allow_split));
         let after = parent.map(|parent| self.not_after(parent));
         self.findings.extend(after.into_iter().flatten());
     }
@@ -164,20 +165,24 @@ impl Generation {
 
     /// The provenance must name the kind of machine that its evidence is of.
     fn other_builder(&self, evidence: &Evidence) -> Option<Finding> {
-        let wanted = match evidence {
-            Evidence::Snp(_) => Builder::Snp,
-            Evidence::Tdx(_) => Builder::Tdx,
-            Evidence::Tpm(evidence) => match evidence.hcl.as_ref().map(|hcl| &*hcl.hardware) {
-                Some(Evidence::Snp(_)) => Builder::Snp,
-                Some(Evidence::Tdx(_)) => Builder::Tdx,
-                _ => Builder::Tpm,
-            },
+        let machine = Machine::of(evidence);
+        let wanted = match self.run?.0 {
+            Builder::Split(_) => Builder::Split(machine),
+            _ => Builder::Attested(machine),
         };
         let (found, _) = self.run.filter(|(found, _)| *found != wanted)?;
         Some(Finding::BuilderDiffers {
             found: found.id(),
             wanted: wanted.id(),
         })
+    }
+
+    /// A machine that measured again what another one built saw no build.
+    fn split(&self, allowed: bool) -> Option<Finding> {
+        match self.run?.0 {
+            found @ Builder::Split(_) if !allowed => Some(Finding::BuilderSplit { found: found.id() }),
+            _ => None,
+        }
     }
 
     /// What is wrong with this as the generation after `parent`.

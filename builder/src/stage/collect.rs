@@ -13,7 +13,7 @@ use measure::evidence::tpm::{HclHardware, HclReport};
 use measure::evidence::{Bytes, Evidence, HclEvidence, SnpEvidence, TdxEvidence, TpmEvidence};
 
 use crate::mend::{Exit, OrMend as _};
-use crate::model::record::{Binding, Record};
+use crate::model::record::Binding;
 use crate::world::files;
 use crate::world::tee::configfs_tsm::{self, Blobs, Configfs, Provider, Tree};
 use crate::world::tee::{Silence, coco, tpm};
@@ -62,6 +62,11 @@ impl ReportData {
         }
     }
 
+    /// Returns what binds this canonical text.
+    pub fn binding(binding: Binding, text: &str) -> Self {
+        Self(binding.data(text))
+    }
+
     /// Returns the bytes, as the quote of a TPM carries them.
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -72,16 +77,6 @@ impl ReportData {
         let mut padded = [0; 64];
         padded[..self.0.len()].copy_from_slice(&self.0);
         padded
-    }
-}
-
-impl From<&Record> for ReportData {
-    fn from(record: &Record) -> Self {
-        let size = match record.binding {
-            Binding::Sha384 => 48,
-            Binding::Sha256Hex => 64,
-        };
-        Self(record.report_data()[..size].to_vec())
     }
 }
 
@@ -122,20 +117,29 @@ impl Places {
     /// # Errors
     /// There is none here; it fails; what it says binds something else.
     pub fn collect(&self, source: Option<Source>, data: &ReportData) -> Result<(Source, Evidence)> {
+        let found = self.find(source, data);
+        found.map_err(|silence| silence.into_error(mends(source)))
+    }
+
+    /// As [`collect`](Self::collect), for who can do without.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect), told apart.
+    pub fn find(&self, source: Option<Source>, data: &ReportData) -> Result<(Source, Evidence), Silence> {
         if let Some(source) = source {
-            let evidence = self.ask(source, data);
-            let evidence = evidence.map_err(|silence| silence.into_error(source.name(), mend(source)))?;
-            return Ok((source, evidence));
+            return match self.ask(source, data) {
+                Err(Silence::Absent(why)) => Err(Silence::Absent(format!("there is no {} here: {why}", source.name()))),
+                asked => Ok((source, asked?)),
+            };
         }
-        let mut absent = Vec::new();
+        let mut tried = String::new();
         for source in Source::ALL {
             match self.ask(source, data) {
-                Ok(evidence) => return Ok((source, evidence)),
-                Err(Silence::Failed(error)) => return Err(error),
-                Err(Silence::Absent(why)) => absent.push((source, why)),
+                Err(Silence::Absent(why)) => tried += &format!("\n  {}: {why}", source.name()),
+                asked => return Ok((source, asked?)),
             }
         }
-        Err(nowhere(&absent))
+        Err(Silence::Absent(format!("nothing here gives evidence{tried}")))
     }
 
     fn ask(&self, source: Source, data: &ReportData) -> Result<Evidence, Silence> {
@@ -155,14 +159,12 @@ impl Places {
     }
 }
 
-/// No source is here: this is no TEE.
-fn nowhere(absent: &[(Source, String)]) -> anyhow::Error {
-    let tried: String = absent
-        .iter()
-        .map(|(source, why)| format!("\n  {}: {why}", source.name()))
-        .collect();
-    let mends: Vec<&str> = absent.iter().map(|(source, _)| mend(*source)).collect();
-    Exit::Outside.because(format!("nothing here gives evidence{tried}"), mends.join("\n"))
+/// What to do where there is no evidence of this source, or of any.
+pub fn mends(source: Option<Source>) -> String {
+    match source {
+        Some(source) => mend(source).into(),
+        None => Source::ALL.map(mend).join("\n"),
+    }
 }
 
 const fn mend(source: Source) -> &'static str {

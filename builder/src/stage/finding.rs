@@ -89,6 +89,8 @@ pub enum Finding {
     EvidenceUnreadable { file: String, why: String },
     #[error("the provenance says that {found} built the release, its evidence is of {wanted}")]
     BuilderDiffers { found: String, wanted: String },
+    #[error("{found}: the machine that vouches for the release did not build it, and the policy does not allow-split")]
+    BuilderSplit { found: String },
     #[error("the release was built in the generation with the record {previous}, which was not given")]
     ParentMissing { previous: Sha384 },
     #[error("{file} of generation {generation} was made for generation {found}")]

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod appraise;
 pub mod assemble;
+pub mod attested;
 pub mod base;
 pub mod boot;
 pub mod build;

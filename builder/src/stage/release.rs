@@ -103,7 +103,9 @@ impl Staging {
     /// A disk that is full.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
         let steps = || -> io::Result<()> {
-            let mut file = File::create(self.folder().join(name))?;
+            let path = self.folder().join(name);
+            fs::create_dir_all(parent(&path))?;
+            let mut file = File::create(path)?;
             file.write_all(content.as_ref())?;
             file.sync_all()
         };

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use measure::Sha256;
+use uuid::Uuid;
 
 use crate::document::claims::{Claims, Subject};
 use crate::document::dsse::{self, Bundle};
@@ -23,7 +24,7 @@ use crate::stage::verify;
 use crate::world::{files, random};
 
 /// The name of a file of the release and its text.
-type Written = (String, String);
+pub(super) type Written = (String, String);
 
 /// No document, and no bundle of one, is larger: in bytes.
 pub(super) const LIMIT: u64 = 1 << 30;
@@ -46,25 +47,34 @@ pub fn ephemeral() -> Result<SigningKey> {
 /// A kernel without random bytes.
 pub fn run(times: Option<Times>) -> Result<Run> {
     Ok(Run {
-        id: uuid::Builder::from_random_bytes(random_bytes()?).into_uuid(),
+        id: build_id()?,
         builder: Builder::Unattested,
         version: env!("CARGO_PKG_VERSION").into(),
         times,
     })
 }
 
+/// Returns a name for a build that no other build has.
+///
+/// # Errors
+/// A kernel without random bytes.
+pub fn build_id() -> Result<Uuid> {
+    Ok(uuid::Builder::from_random_bytes(random_bytes()?).into_uuid())
+}
+
 fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     random::bytes().or_mend(Exit::Outside, "cannot get random bytes of the kernel", "report it")
 }
 
-/// Signs the release that is being built in `staging`, whose manifest is written.
+/// Signs the release that is being built in `staging`, whose manifest is written, and returns its record.
 ///
 /// # Errors
 /// Files that are not those of the manifest; a disk that is full.
-pub fn sign_new(staging: &Staging, manifest: &Manifest, run: &Run, terms: Terms, key: &SigningKey) -> Result<()> {
+pub fn sign_new(staging: &Staging, manifest: &Manifest, run: &Run, terms: Terms, key: &SigningKey) -> Result<Record> {
     let subject = read(staging.folder(), manifest.clone())?;
     let claims = Claims::new(&subject, run, terms, &key.public());
-    write(staging, &claims.signed_by(key))
+    write(staging, &claims.signed_by(key))?;
+    Ok(claims.record)
 }
 
 /// Returns what is to be said about the release in `folder`, after comparing every file with its manifest.
@@ -76,7 +86,11 @@ pub fn claims(folder: &Path, existing: Existing, terms: Terms, key: &PublicKey) 
     Ok(Claims::new(&subject, &run(None)?, terms, key))
 }
 
-fn subject(folder: &Path, existing: Existing) -> Result<Subject> {
+/// Returns what of the release in `folder` statements are about, after comparing every file with its manifest.
+///
+/// # Errors
+/// As [`claims`].
+pub(super) fn subject(folder: &Path, existing: Existing) -> Result<Subject> {
     let (shown, verdict) = (folder.display(), verify::verify(folder, None)?);
     let manifest = match verdict.manifest {
         Some(manifest) if verdict.findings.is_empty() => manifest,
@@ -113,7 +127,7 @@ pub fn append(folder: &Path, files: &[Written]) -> Result<()> {
     staging.appear()
 }
 
-fn write(staging: &Staging, files: &[Written]) -> Result<()> {
+pub(super) fn write(staging: &Staging, files: &[Written]) -> Result<()> {
     files.iter().try_for_each(|(name, text)| staging.write(name, text))
 }
 

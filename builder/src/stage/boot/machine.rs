@@ -62,6 +62,12 @@ pub struct Machine {
     pub timeout: u64,
     /// The folder for what the machine's TPM says; `None` is a machine without a TPM.
     pub evidence: Option<String>,
+    /// In MiB.
+    pub memory: u32,
+    /// What the guest is given: the file is its disk `virtio-input`, which it can only read.
+    pub input: Option<String>,
+    /// What the guest gives: the file is its disk `virtio-output`.
+    pub output: Option<String>,
 }
 
 /// The character devices of a machine by name. What is behind them, the guest does not see: whoever starts it says.
@@ -86,18 +92,7 @@ impl Machine {
     pub(super) fn arguments(&self, accelerator: &str) -> Vec<String> {
         // No nested virtualisation: under TCG the guest would load KVM, slowly.
         let cpu = if accelerator == "kvm" { "host" } else { "max,-svm,-vmx" };
-        let common = [
-            "-accel",
-            accelerator,
-            "-machine",
-            "q35",
-            "-cpu",
-            cpu,
-            "-smp",
-            "2",
-            "-m",
-            "2G",
-        ];
+        let common = ["-accel", accelerator, "-machine", "q35", "-cpu", cpu, "-smp", "2"];
         let quiet = [
             "-nodefaults",
             "-no-user-config",
@@ -107,6 +102,7 @@ impl Machine {
             "-bios",
         ];
         let mut arguments = owned(&common);
+        arguments.extend(["-m".into(), format!("{}M", self.memory)]);
         arguments.extend(owned(&quiet));
         arguments.push(self.place(&self.firmware));
         arguments.extend(["-serial".into(), format!("chardev:{}", wire::CONSOLE)]);
@@ -114,6 +110,16 @@ impl Machine {
             arguments.extend(tpm());
         }
         arguments.extend(self.artifacts());
+        let input = self.input.iter().map(|file| (4, "input", file, ",readonly=on"));
+        let output = self.output.iter().map(|file| (5, "output", file, ""));
+        for (slot, name, file, access) in input.chain(output) {
+            arguments.extend([
+                "-drive".into(),
+                format!("file={file},format=raw,if=none,id={name}{access}"),
+            ]);
+            let device = format!("virtio-blk-pci,drive={name},serial={name},addr={slot}");
+            arguments.extend(["-device".into(), device]);
+        }
         arguments
     }
 

@@ -18,10 +18,10 @@ pub enum Silence {
 }
 
 impl Silence {
-    /// Returns what to tell who asked for this source and no other.
-    pub fn into_error(self, name: &str, mend: &str) -> anyhow::Error {
+    /// Returns what to tell who cannot do without.
+    pub fn into_error(self, mend: impl Into<String>) -> anyhow::Error {
         match self {
-            Self::Absent(why) => Exit::Outside.because(format!("there is no {name} here: {why}"), mend),
+            Self::Absent(why) => Exit::Outside.because(why, mend),
             Self::Failed(error) => error,
         }
     }
