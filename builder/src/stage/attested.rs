@@ -121,7 +121,7 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
     };
     let claims = Claims::new(&subject, &run, ordered.terms.clone(), &key.public());
     let mut files = claims.signed_by(&key);
-    for witness in &witness {
+    if let Some(witness) = &witness {
         files.extend(witness.complete(&claims.record)?);
     }
     sign::append(folder, &files)?;

@@ -4,6 +4,8 @@ pub mod coco;
 pub mod configfs_tsm;
 pub mod tpm;
 
+use std::fmt::Display;
+
 use crate::mend::Exit;
 
 /// Why a source gives nothing.
@@ -19,7 +21,7 @@ pub enum Silence {
 
 impl Silence {
     /// Returns what to tell who cannot do without.
-    pub fn into_error(self, mend: impl Into<String>) -> anyhow::Error {
+    pub fn into_error(self, mend: impl Display) -> anyhow::Error {
         match self {
             Self::Absent(why) => Exit::Outside.because(why, mend),
             Self::Failed(error) => error,
