@@ -2,6 +2,7 @@
 
 mod bench;
 mod boot;
+mod bootstrap;
 mod closed;
 mod difference;
 mod flip;
@@ -34,6 +35,7 @@ enum Command {
     Reproduce(reproduce::Args),
     Offline,
     Boot(boot::Args),
+    Bootstrap(bootstrap::Args),
     Flip(flip::Args),
     Fuzz(fuzz::Args),
     Truth(truth::Args),
@@ -66,6 +68,7 @@ impl Ci {
             Some(Command::Reproduce(reproduce)) => reproduce.run(),
             Some(Command::Offline) => offline::run(),
             Some(Command::Boot(boot)) => boot.run(),
+            Some(Command::Bootstrap(bootstrap)) => bootstrap.run(),
             Some(Command::Flip(flip)) => flip.run(),
             Some(Command::Fuzz(fuzz)) => fuzz.run(),
             Some(Command::Truth(truth)) => truth.run(),

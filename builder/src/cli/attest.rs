@@ -6,7 +6,7 @@ use anyhow::Result;
 use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::sign;
-use super::signing::Terms;
+use super::signing::Order;
 use super::tee::Tee;
 use crate::mend::Exit;
 use crate::model::job::Ordered;
@@ -34,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, requires = "split")]
     force: bool,
     #[command(flatten)]
-    terms: Terms,
+    order: Order,
     #[command(flatten)]
     tee: Tee,
     /// Write to this file [default: standard output]
@@ -51,7 +51,7 @@ impl Args {
     }
 
     fn attest(&self) -> Result<()> {
-        if self.terms.get()? != Ordered::default() {
+        if self.order.get()? != Ordered::default() {
             let problem = "terms of a release, for evidence without one";
             return Err(Exit::Usage.because(problem, "name the release: --split RELEASE"));
         }
@@ -83,7 +83,7 @@ impl Args {
             true => Existing::Replace,
             false => Existing::Refuse,
         };
-        let claims = attested::split(release, existing, &self.terms.get()?, &attesting)?;
+        let claims = attested::split(release, existing, &self.order.get()?, &attesting)?;
         sign::show(&claims, &claims.record.key()?);
         Ok(())
     }

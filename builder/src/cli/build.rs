@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::inspect;
-use super::signing::{Key, Terms};
+use super::signing::{Key, Order};
 use super::supply::Supply;
 use super::tee::Tee;
 use crate::mend::{Exit, OrMend as _};
@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[command(flatten)]
     key: Key,
     #[command(flatten)]
-    terms: Terms,
+    order: Order,
     #[command(flatten)]
     supply: Supply,
 }
@@ -78,7 +78,7 @@ impl Args {
         let named = || Path::new("releases").join(format!("{}-0", project.recipe.name));
         let output = self.output.clone().unwrap_or_else(named);
         let staging = self.stage(&output)?;
-        let ordered = self.terms.get()?;
+        let ordered = self.order.get()?;
         let signing = self.signing(&ordered)?;
         let (store, net) = self.supply.open(&project.recipe)?;
         let lock = lock::keep(&project, &net, self.locked)?;

@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod inside;
 mod inspect;
+mod job;
 mod judging;
 mod lock;
 mod log;
@@ -54,6 +55,7 @@ enum Command {
     #[command(subcommand)]
     Log(log::Log),
     Boot(boot::Args),
+    Job(job::Args),
     Attest(attest::Args),
     Collateral(collateral::Args),
     Push(push::Args),
@@ -80,6 +82,7 @@ impl Cli {
             Command::Export(export) => export.run(),
             Command::Log(log) => log.run(),
             Command::Boot(boot) => boot.run(),
+            Command::Job(job) => job.run(),
             Command::Attest(attest) => attest.run(),
             Command::Collateral(collateral) => collateral.run(),
             Command::Push(push) => push.run(),

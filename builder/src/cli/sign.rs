@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::json;
 
-use super::signing::{self, Key, Terms};
+use super::signing::{self, Key, Order};
 use crate::document::claims::Claims;
 use crate::model;
 use crate::model::key::PublicKey;
@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[command(flatten)]
     key: Key,
     #[command(flatten)]
-    terms: Terms,
+    order: Order,
     /// Write what is to be signed, NAME.pae for each statement, for a key that is elsewhere
     #[arg(long, value_name = "DIR", requires = "public_key", conflicts_with_all = ["key", "attach"])]
     detached: Option<PathBuf>,
@@ -94,7 +94,7 @@ impl Args {
     }
 
     fn claims(&self, key: &PublicKey) -> Result<Claims> {
-        let ordered = self.terms.get()?;
+        let ordered = self.order.get()?;
         let claims = sign::claims(&self.release, self.existing(), ordered.terms.clone(), key)?;
         ordered.check(claims.record.lock)?;
         Ok(claims)

@@ -20,15 +20,22 @@ pub(super) struct Key {
     pub(super) key: Option<PathBuf>,
 }
 
+/// What is ordered: by a job, or by flags.
 #[derive(clap::Args)]
-pub(super) struct Terms {
-    /// The job, in TOML, that has all of this: lock, generation, previous, not-before, not-after, binding
+pub(super) struct Order {
+    /// The job, in TOML, that has the terms and the lock of what is to be built
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["generation", "previous", "not_before", "not_after", "binding"]
     )]
     job: Option<PathBuf>,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Terms {
     /// The number of the generation
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     generation: u32,
@@ -56,27 +63,37 @@ impl Key {
     }
 }
 
-impl Terms {
-    /// Returns what is ordered, by the flags or by the job.
+impl Order {
+    /// Returns what is ordered.
     pub(super) fn get(&self) -> Result<Ordered> {
         let ordered = match &self.job {
             Some(job) => read_job(job)?,
-            None => Ordered::from(record::Terms {
-                binding: self.binding,
-                job: None,
-                generation: self.generation,
-                previous: self.previous,
-                not_before: self.not_before,
-                not_after: self.not_after,
-            }),
+            None => Ordered::from(self.terms.get()),
         };
-        if let (Some(from), Some(to)) = (ordered.terms.not_before, ordered.terms.not_after)
+        let record::Terms {
+            not_before, not_after, ..
+        } = &ordered.terms;
+        if let (Some(from), Some(to)) = (not_before, not_after)
             && from > to
         {
             let problem = format!("a release that is valid from {from} to {to} never is");
             return Err(Exit::Usage.because(problem, "give a later end: --not-after"));
         }
         Ok(ordered)
+    }
+}
+
+impl Terms {
+    /// Returns the terms as the record has them.
+    pub(super) const fn get(&self) -> record::Terms {
+        record::Terms {
+            binding: self.binding,
+            job: None,
+            generation: self.generation,
+            previous: self.previous,
+            not_before: self.not_before,
+            not_after: self.not_after,
+        }
     }
 }
 

@@ -159,6 +159,14 @@ impl Binding {
     /// Every way there is.
     pub const ALL: [Self; 2] = [Self::Sha384, Self::Sha256Hex];
 
+    /// Returns how files name this way.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha384 => "sha384",
+            Self::Sha256Hex => "sha256-hex",
+        }
+    }
+
     /// Returns the bytes that bind this canonical text, 48 or 64: a TPM quote carries them as they are.
     pub fn data(self, text: &str) -> Vec<u8> {
         match self {

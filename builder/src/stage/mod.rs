@@ -21,6 +21,7 @@ pub mod fetch;
 pub mod finding;
 pub mod guest;
 pub mod host;
+pub mod job;
 pub mod lock;
 pub mod log;
 pub mod measure;

@@ -1,8 +1,9 @@
 //! Release in, statement out: built again from its own recipe and lock, and compared file by file.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -86,7 +87,9 @@ impl Original {
         let started = clock::now();
         let lock = lock::keep(&self.project, means.net, true)?;
         let place = Scratch::new(means.store.root(), "rebuild-")?;
-        let folder = place.path().join("release");
+        let releases = place.path().join("releases"); // whoever publishes locks it, and the place is locked already
+        fs::create_dir(&releases).with_context(|| format!("cannot make {}", releases.display()))?;
+        let folder = releases.join("release");
         let rebuilt = self.build(means, &lock, &folder)?;
         let differences = match rebuilt == self.manifest {
             true => Vec::new(),

@@ -16,7 +16,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a folder in `parent` whose name begins with `prefix`, and removes those that killed runs have left.
+    /// Makes a folder in `parent` whose name begins with `prefix`, and removes those that killed runs have left. The
+    /// `parent` is no scratch folder itself: it is locked meanwhile, and that one is locked for good.
     ///
     /// # Errors
     /// A parent folder that cannot be written.

@@ -1,0 +1,73 @@
+//! `begat job`: work for a builder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::signing::Terms;
+use super::supply::Supply;
+use crate::mend::Exit;
+use crate::model::record::{self, RECORD, Record};
+use crate::stage::parse::Project;
+use crate::stage::{job, lock};
+use crate::world::given;
+
+/// Packs all that a builder needs to build a recipe, or to measure a release again and sign it
+///
+/// The result is a tar archive: `begat boot BUILDER --tpm --input JOB --output DISK` has the builder do it.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The recipe's folder
+    #[arg(required_unless_present = "split")]
+    recipe: Option<PathBuf>,
+    /// A release that another machine has built: the builder measures it again, and signs it
+    #[arg(long, value_name = "RELEASE", conflicts_with = "recipe")]
+    split: Option<PathBuf>,
+    /// The release that the builder is: what it builds is the generation after this one
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["generation", "previous"])]
+    parent: Option<PathBuf>,
+    #[command(flatten)]
+    terms: Terms,
+    /// Write to this file
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    supply: Supply,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<()> {
+        let terms = self.terms()?;
+        match (&self.recipe, &self.split) {
+            (_, Some(release)) => job::of_release(release, &terms, &self.output),
+            (Some(recipe), None) => self.build(recipe, &terms),
+            (None, None) => Err(Exit::Usage.because("a job is about a recipe or a release", "name one")),
+        }
+    }
+
+    fn build(&self, recipe: &Path, terms: &record::Terms) -> Result<()> {
+        let project = Project::read(recipe)?;
+        let (store, net) = self.supply.open(&project.recipe)?;
+        let lock = lock::keep(&project, &net, false)?;
+        job::of_recipe(&project, (&lock, terms), (&net, &store), &self.output)
+    }
+
+    fn terms(&self) -> Result<record::Terms> {
+        let terms = self.terms.get();
+        let Some(parent) = &self.parent else {
+            return Ok(terms);
+        };
+        let parent = record_of(parent)?;
+        Ok(record::Terms {
+            generation: parent.terms.generation.saturating_add(1),
+            previous: Some(parent.digest()),
+            ..terms
+        })
+    }
+}
+
+fn record_of(release: &Path) -> Result<Record> {
+    const LIMIT: u64 = 1 << 20;
+    let bytes = given::read(&release.join(RECORD), LIMIT, "name the folder of a signed release")?;
+    Record::parse(&String::from_utf8_lossy(&bytes))
+}

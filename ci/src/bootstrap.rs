@@ -1,0 +1,323 @@
+//! `cargo ci bootstrap`: generations that build each other inside booted machines, the verdict on their chain, and what
+//! attacks on the real evidence come to.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use xshell::cmd;
+
+use crate::host;
+use crate::site::Site;
+
+/// Builds generation 0 here, boots it with a software TPM, has it build generation 1 inside, boots that, and so on; then
+/// verifies the chain, and attacks it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The last generation
+    #[arg(long, default_value_t = 2)]
+    generation: u32,
+    /// The machines measure again and sign what was built here, which takes minutes, instead of building it
+    #[arg(long)]
+    split: bool,
+}
+
+/// What the machine of a builder has, in MiB: a build is done in memory.
+const TO_BUILD: &str = "10240";
+const TO_MEASURE: &str = "2048";
+
+/// What no release of a builder exceeds, in bytes.
+const OUTPUT: u64 = 4 << 30;
+
+impl Args {
+    pub(crate) fn run(self) -> Result<()> {
+        let site = Site::new()?;
+        check(&site, self.generation, self.split)
+    }
+}
+
+/// Makes the line up to generation `last`, judges and attacks it.
+pub(crate) fn check(site: &Site, last: u32, split: bool) -> Result<()> {
+    let mut line = Line {
+        site,
+        split,
+        releases: vec![first(site)?],
+    };
+    for number in 1..=last {
+        line.extend(number)?;
+    }
+    let keys = line.keys()?;
+    line.judge(&keys)?;
+    line.attack(&keys)
+}
+
+/// Locks the recipe of the builder with a begat of this very source, and builds generation 0.
+fn first(site: &Site) -> Result<PathBuf> {
+    let (begat, program) = (&site.begat, site.path("payload"));
+    host::need(&site.shell, &[("strip", "binutils")])?;
+    cmd!(site.shell, "strip -o {program} {begat}").quiet().run()?;
+    let (recipe, release) = (recipe(site), site.path("generation-0"));
+    let supplied = format!("begat={}", program.display());
+    cmd!(site.shell, "{begat} lock {recipe} --supply {supplied}")
+        .quiet()
+        .run()?;
+    cmd!(site.shell, "{begat} build --locked --sign {recipe} --output {release}")
+        .quiet()
+        .ignore_stdout()
+        .run()?;
+    Ok(release)
+}
+
+fn recipe(site: &Site) -> PathBuf {
+    site.path("project").join("recipes/builder")
+}
+
+/// Releases, each one after the first built in the one before it.
+struct Line<'a> {
+    site: &'a Site,
+    split: bool,
+    releases: Vec<PathBuf>,
+}
+
+impl Line<'_> {
+    /// Has the last generation build the next one. Generation 1 has the lock of generation 0, and must come out the same;
+    /// the recipe of those behind it differs.
+    fn extend(&mut self, number: u32) -> Result<()> {
+        if number > 1 {
+            self.change_recipe(number)?;
+        }
+        let start = Instant::now();
+        let parent = self.releases.last().context("there is no first generation")?;
+        let job = self.pack(number, parent)?;
+        let output = self.boot(number, parent, &job)?;
+        let release = self.site.path(&format!("generation-{number}"));
+        fs::create_dir(&release)?;
+        let shell = &self.site.shell;
+        cmd!(
+            shell,
+            "tar --extract --strip-components=1 --directory {release} --file {output}"
+        )
+        .quiet()
+        .run()?;
+        fs::remove_file(output)?;
+        println!("bootstrap: generation {number} after {} s", start.elapsed().as_secs());
+        if number == 1 {
+            same(&self.releases[0], &release)?;
+        }
+        self.releases.push(release);
+        Ok(())
+    }
+
+    fn change_recipe(&self, number: u32) -> Result<()> {
+        let recipe = recipe(self.site);
+        let file = recipe.join("recipe.toml");
+        let text = fs::read_to_string(&file)?;
+        let changed = text.replace("\"panic=-1\"", &format!("\"panic=-1\", \"begat.generation={number}\""));
+        ensure!(changed != text, "the recipe has no panic=-1");
+        fs::write(file, changed)?;
+        let begat = &self.site.begat;
+        let supplied = format!("begat={}", self.site.path("payload").display());
+        Ok(cmd!(self.site.shell, "{begat} lock {recipe} --supply {supplied}")
+            .quiet()
+            .run()?)
+    }
+
+    fn pack(&self, number: u32, parent: &Path) -> Result<PathBuf> {
+        let (shell, begat, recipe) = (&self.site.shell, &self.site.begat, recipe(self.site));
+        let job = self.site.path(&format!("job-{number}.tar"));
+        if !self.split {
+            cmd!(shell, "{begat} job {recipe} --parent {parent} --output {job}")
+                .quiet()
+                .run()?;
+            return Ok(job);
+        }
+        let built = self.site.path("built");
+        cmd!(shell, "{begat} build --locked --force {recipe} --output {built}")
+            .quiet()
+            .ignore_stdout()
+            .run()?;
+        cmd!(shell, "{begat} job --split {built} --parent {parent} --output {job}")
+            .quiet()
+            .run()?;
+        Ok(job)
+    }
+
+    /// Boots the parent with the job, and returns the disk that it wrote to. Its console and event log go to a file.
+    fn boot(&self, number: u32, parent: &Path, job: &Path) -> Result<PathBuf> {
+        let (shell, begat) = (&self.site.shell, &self.site.begat);
+        let output = self.site.path("output");
+        File::create(&output)?.set_len(OUTPUT)?;
+        let memory = if self.split { TO_MEASURE } else { TO_BUILD };
+        let disks = cmd!(shell, "{begat} boot {parent} --tpm --input {job} --output {output}");
+        let run = disks.args(["--memory", memory, "--timeout", "7200"]);
+        let run = run.quiet().ignore_status().output()?;
+        let console = String::from_utf8_lossy(&run.stdout);
+        console
+            .lines()
+            .filter(|line| line.contains("job["))
+            .for_each(|line| println!("generation {}: {line}", number - 1));
+        let text = || format!("{console}\n{}", String::from_utf8_lossy(&run.stderr));
+        ensure!(run.status.success(), "generation {} failed:\n{}", number - 1, text());
+        Ok(output)
+    }
+
+    /// Without a word of the policy on their keys, software TPMs vouch for nothing. Returns those keys.
+    fn keys(&self) -> Result<BTreeSet<String>> {
+        let (exit, said) = self.verify(&BTreeSet::new(), &self.releases)?;
+        ensure!(exit == 1, "software TPMs are believed: exit {exit}");
+        let keys = findings(&said).filter_map(|finding| finding["key"].as_str().map(String::from));
+        let keys: BTreeSet<String> = keys.collect();
+        let machines = self.releases.len() - 1;
+        ensure!(keys.len() == machines, "{} keys of {machines} machines", keys.len());
+        println!("bootstrap: without a policy that names the TPMs, {}", codes(&said));
+        Ok(keys)
+    }
+
+    fn judge(&self, keys: &BTreeSet<String>) -> Result<()> {
+        let (exit, said) = self.verify(keys, &self.releases)?;
+        ensure!(exit == 0, "the chain does not verify: {said:#}");
+        for one in said["line"].as_array().into_iter().flatten() {
+            println!("bootstrap: generation {} {}", one["generation"], one["release"]);
+        }
+        println!("bootstrap: the chain of {} generations verifies", self.releases.len());
+        Ok(())
+    }
+
+    /// Each attack must be found out, under its own name.
+    fn attack(&self, keys: &BTreeSet<String>) -> Result<()> {
+        for (name, attack, code) in ATTACKS {
+            let copies = self.copy()?;
+            attack(&copies)?;
+            let (exit, said) = self.verify(keys, &copies)?;
+            let codes = codes(&said);
+            ensure!(exit == 1 && codes.contains(code), "{name}: exit {exit}, {codes}");
+            println!("bootstrap: {name}: {codes}");
+        }
+        let (exit, said) = self.verify(keys, &[&self.releases[..1], &self.releases[2..]].concat())?;
+        let codes = codes(&said);
+        ensure!(
+            self.releases.len() < 3 || exit == 1 && codes.contains("parent-missing"),
+            "a generation left out: {codes}"
+        );
+        Ok(())
+    }
+
+    /// The same files under other names; an attack replaces a name, never what is in a file.
+    fn copy(&self) -> Result<Vec<PathBuf>> {
+        let shell = &self.site.shell;
+        let folder = self.site.path("attacked");
+        shell.remove_path(&folder)?;
+        fs::create_dir(&folder)?;
+        let copy = |release: &PathBuf| {
+            cmd!(shell, "cp --recursive --link {release} {folder}").quiet().run()?;
+            Ok(folder.join(release.file_name().context("a release has a name")?))
+        };
+        self.releases.iter().map(copy).collect()
+    }
+
+    fn verify(&self, keys: &BTreeSet<String>, releases: &[PathBuf]) -> Result<(i32, Value)> {
+        let policy = self.site.path("trust.toml");
+        let manifest = self.releases[0].join("manifest.json");
+        let root = measure::Sha256::of(fs::read(manifest)?);
+        let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+        let text = format!(
+            "roots = [\"{root}\"]\nallow-split = {}\n[tpm]\nallow-measured-boot = true\nkeys = [{}]\n",
+            self.split,
+            keys.join(", ")
+        );
+        fs::write(&policy, text)?;
+        let begat = &self.site.begat;
+        let run = cmd!(
+            self.site.shell,
+            "{begat} chain verify --json --trust {policy} {releases...}"
+        );
+        let run = run.quiet().ignore_status().output()?;
+        let said = serde_json::from_slice(&run.stdout);
+        let said = said.with_context(|| String::from_utf8_lossy(&run.stderr).into_owned())?;
+        Ok((run.status.code().unwrap_or(-1), said))
+    }
+}
+
+/// A name, what is done to the copies of the releases, and the finding that it must come to.
+type Attack = (&'static str, fn(&[PathBuf]) -> Result<()>, &'static str);
+
+const ATTACKS: [Attack; 4] = [
+    ("a replayed quote", replay, "tpm-nonce-differs"),
+    ("a cut event log", cut_log, "tpm-"),
+    ("an edited output", edit_output, "file-differs"),
+    ("an edited record", edit_record, ""),
+];
+
+const DISPATCH: &str = "evidence/dispatch.json";
+const COMPLETION: &str = "evidence/completion.json";
+
+fn last(releases: &[PathBuf]) -> Result<&PathBuf> {
+    releases.last().context("there is no release")
+}
+
+/// Writes a file anew, under the same name.
+fn replace(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+    fs::remove_file(path)?;
+    Ok(fs::write(path, text)?)
+}
+
+/// The quote over the request, for that over the record.
+fn replay(releases: &[PathBuf]) -> Result<()> {
+    let release = last(releases)?;
+    replace(&release.join(COMPLETION), fs::read(release.join(DISPATCH))?)
+}
+
+/// The log ends before the kernel was started.
+fn cut_log(releases: &[PathBuf]) -> Result<()> {
+    let path = last(releases)?.join(COMPLETION);
+    let mut evidence: Value = serde_json::from_slice(&fs::read(&path)?)?;
+    let log = evidence["event-log"].as_str().context("there is no event log")?;
+    let half = log.len() / 8 * 4; // four characters of base64 are three bytes
+    evidence["event-log"] = log[..half].into();
+    replace(&path, evidence.to_string())
+}
+
+fn edit_output(releases: &[PathBuf]) -> Result<()> {
+    let path = last(releases)?.join("rootfs.erofs");
+    let mut image = fs::read(&path)?;
+    let middle = image.len() / 2;
+    image[middle] ^= 1;
+    replace(&path, image)
+}
+
+/// Another number, to look newer.
+fn edit_record(releases: &[PathBuf]) -> Result<()> {
+    let path = last(releases)?.join("record.json");
+    let text = fs::read_to_string(&path)?;
+    let number = releases.len() - 1;
+    replace(
+        &path,
+        text.replace(
+            &format!("\"generation\":{number},"),
+            &format!("\"generation\":{},", number + 1),
+        ),
+    )
+}
+
+/// The fixed point: the same lock makes the same release, wherever it is built.
+fn same(outside: &Path, inside: &Path) -> Result<()> {
+    let manifests = [outside, inside].map(|release| fs::read(release.join("manifest.json")));
+    let [outside, inside] = manifests.map(|manifest| manifest.map(measure::Sha256::of));
+    let (outside, inside) = (outside?, inside?);
+    ensure!(outside == inside, "built here it is {outside}, built inside {inside}");
+    println!("bootstrap: fixed point {inside}");
+    Ok(())
+}
+
+fn findings(said: &Value) -> impl Iterator<Item = &Value> {
+    let line = said["line"].as_array().into_iter().flatten();
+    line.flat_map(|one| one["findings"].as_array().into_iter().flatten())
+}
+
+fn codes(said: &Value) -> String {
+    let codes: BTreeSet<&str> = findings(said).filter_map(|finding| finding["code"].as_str()).collect();
+    codes.into_iter().collect::<Vec<_>>().join(", ")
+}
