@@ -1,7 +1,5 @@
 //! Everything that one who signs says about a release.
 
-use serde_json::Value;
-
 use super::provenance::{self, Run};
 use super::statement::Statement;
 use crate::model::key::PublicKey;
@@ -13,8 +11,8 @@ use crate::model::{Lock, Manifest};
 pub struct Subject {
     pub manifest: Manifest,
     pub lock: Lock,
-    /// The documents that have a statement of their own, by the names of their files.
-    pub documents: Vec<(&'static str, Value)>,
+    /// The texts of the documents that have a statement of their own, by the names of their files.
+    pub documents: Vec<(&'static str, String)>,
 }
 
 /// The statements about a release and the record that names them.
@@ -31,7 +29,7 @@ impl Claims {
         let manifest = &subject.manifest;
         let provenance = provenance::statement(manifest, &subject.lock, run);
         let documents = subject.documents.iter();
-        let documents = documents.filter_map(|(file, text)| Statement::about_document(manifest, file, text.clone()));
+        let documents = documents.filter_map(|(file, text)| Statement::about_document(manifest, file, text));
         let mut statements: Vec<Statement> = [provenance].into_iter().chain(documents).collect();
         let record = Record::new(manifest, run.id, terms, key, statements.iter().map(named).collect());
         statements.push(Statement::about_record(manifest, &record));

@@ -1,5 +1,7 @@
 //! Signatures: DSSE 1.0.2 (one envelope, one signature) in a Sigstore bundle of version 0.3.
 
+use std::borrow::Cow;
+
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,7 +52,7 @@ impl Bundle {
                 timestamp_verification_data: None,
             },
             dsse_envelope: Envelope {
-                payload: BASE64.encode(&self.payload),
+                payload: BASE64.encode(&self.payload).into(),
                 payload_type: PAYLOAD_TYPE.into(),
                 signatures: vec![signature],
             },
@@ -97,8 +99,9 @@ fn same(what: &str, found: &str, wanted: &str) -> Result<(), String> {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Written {
-    dsse_envelope: Envelope,
+struct Written<'a> {
+    #[serde(borrow)]
+    dsse_envelope: Envelope<'a>,
     media_type: String,
     verification_material: Material,
 }
@@ -122,8 +125,9 @@ struct Hint {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Envelope {
-    payload: String,
+struct Envelope<'a> {
+    #[serde(borrow)]
+    payload: Cow<'a, str>,
     payload_type: String,
     signatures: Vec<Signature>,
 }

@@ -111,7 +111,7 @@ pub fn statement(manifest: &Manifest, lock: &Lock, run: &Run) -> Statement {
     });
     Statement {
         name: PROVENANCE.into(),
-        text: statement::text(subject, "https://slsa.dev/provenance/v1", predicate),
+        text: statement::text(subject, "https://slsa.dev/provenance/v1", &predicate),
     }
 }
 

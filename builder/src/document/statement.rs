@@ -45,13 +45,14 @@ impl Statement {
         Sha256::of(&self.text)
     }
 
-    /// Returns the statement about a `document` of the release that lies in `file`; its subjects are what boots.
-    pub fn about_document(manifest: &Manifest, file: &str, document: Value) -> Option<Self> {
+    /// Returns the statement about the document of the release that lies in `file` and has this text, which is JSON; its
+    /// subjects are what boots.
+    pub fn about_document(manifest: &Manifest, file: &str, document: &str) -> Option<Self> {
         let (name, predicate_type) = DOCUMENTS.iter().find(|(name, _)| *name == file)?;
         let boots = manifest.files.iter().filter(|(name, _)| boots(name));
         Some(Self {
             name: stem(name).into(),
-            text: text(boots.map(resource).collect(), predicate_type, document),
+            text: around(document, boots.map(resource).collect(), predicate_type),
         })
     }
 
@@ -60,7 +61,7 @@ impl Statement {
         let predicate_type = format!("{NAMESPACE}/record/v1");
         Self {
             name: RECORD.into(),
-            text: text(vec![manifest_of(manifest)], &predicate_type, json!(record)),
+            text: text(vec![manifest_of(manifest)], &predicate_type, &json!(record)),
         }
     }
 }
@@ -90,13 +91,23 @@ fn boots(name: &FileName) -> bool {
 }
 
 /// The text of a statement.
-pub(super) fn text(subject: Vec<Value>, predicate_type: &str, predicate: Value) -> String {
-    model::json(&json!({
+pub(super) fn text(subject: Vec<Value>, predicate_type: &str, predicate: &Value) -> String {
+    around(&model::json(predicate), subject, predicate_type)
+}
+
+/// The text of a statement about a predicate that is text already. Documents have dozens of MiB, and as values ten times
+/// that.
+fn around(predicate: &str, subject: Vec<Value>, predicate_type: &str) -> String {
+    const NOTHING: &str = "\"predicate\": null";
+    let frame = model::json(&json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "predicate": predicate,
+        "predicate": null,
         "predicateType": predicate_type,
         "subject": subject,
-    }))
+    }));
+    let (before, behind) = frame.split_once(NOTHING).expect("the frame has room for a predicate");
+    let indented = predicate.trim_end().replace('\n', "\n  "); // no text in JSON has a line break
+    [before, "\"predicate\": ", &indented, behind].concat()
 }
 
 /// The manifest as a resource descriptor.
@@ -112,4 +123,26 @@ pub(super) fn resource((name, stamp): (&FileName, &Stamp)) -> Value {
 /// A resource descriptor.
 pub(super) fn described(name: &str, sha256: Sha256) -> Value {
     json!({"digest": {"sha256": sha256}, "name": name})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_around_a_text_is_that_around_its_value() {
+        let predicate = json!({"a": {"b": [1, "two\n  three", {}], "predicate": null}, "c": "\"predicate\": null"});
+        let around = around(
+            &model::json(&predicate),
+            vec![json!({"name": "x"})],
+            "https://example.org/p",
+        );
+        let whole = json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "predicate": predicate,
+            "predicateType": "https://example.org/p",
+            "subject": [{"name": "x"}],
+        });
+        assert_eq!(around, model::json(&whole));
+    }
 }

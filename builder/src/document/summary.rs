@@ -44,7 +44,7 @@ impl Summary<'_> {
             .into_iter()
             .chain(files)
             .collect();
-        statement::text(subject, "https://slsa.dev/verification_summary/v1", predicate)
+        statement::text(subject, "https://slsa.dev/verification_summary/v1", &predicate)
     }
 }
 

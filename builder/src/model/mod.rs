@@ -33,5 +33,7 @@ pub use trust::Trust;
 pub(crate) fn json(value: &impl serde::Serialize) -> String {
     let mut value = serde_json::to_value(value).expect("keys are text and nothing is a float");
     value.sort_all_objects(); // they are sorted already, unless some crate asked serde_json to keep their order
-    format!("{value:#}\n")
+    let mut text = serde_json::to_string_pretty(&value).expect("a value has a text");
+    text.push('\n');
+    text
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use measure::Sha256;
+use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use crate::document::claims::{Claims, Subject};
@@ -170,11 +171,10 @@ pub fn read(folder: &Path, manifest: Manifest) -> Result<Subject> {
         })
     };
     let document = |name| {
-        let document = serde_json::from_str(&listed(name)?);
-        Ok((
-            name,
-            document.or_mend(Exit::No, format!("cannot read {name}"), "build the release again")?,
-        ))
+        let text = listed(name)?;
+        let read: Result<IgnoredAny, _> = serde_json::from_str(&text);
+        read.or_mend(Exit::No, format!("cannot read {name}"), "build the release again")?;
+        Ok((name, text))
     };
     let documents = statement::documents(&manifest).map(document).collect::<Result<_>>()?;
     let lock = Lock::parse(&listed(LOCK)?)?;

@@ -90,6 +90,7 @@ fn statements(folder: &Path, manifest: &Manifest, record: &Record, key: &PublicK
     let run = provenance::run(&provenance).map_err(unchecked)?;
     let subject = sign::read(folder, manifest.clone()).map_err(|error| unchecked(format!("{error:#}")))?;
     let claims = Claims::new(&subject, &run, record.terms.clone(), key);
+    drop(subject); // dozens of MiB
     let mut findings = differences(provenance::FILE, &claims.provenance().text, provenance.as_bytes());
     findings.extend(fields(record, &claims.record));
     for statement in &claims.statements {
@@ -126,6 +127,7 @@ fn bundle(folder: &Path, statement: &Statement, key: &PublicKey) -> Result<Vec<F
         file: file.clone(),
         why: plain(&why),
     })?;
+    drop(text); // dozens of MiB
     let mut findings = differences(&file, &statement.text, &bundle.payload);
     let wanted = key.id().to_string();
     if bundle.key != wanted {
