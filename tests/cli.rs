@@ -52,9 +52,9 @@ fn records(folder: &Path) {
     let record = |name: &str, manifest: &Manifest, not_after: &str| {
         let terms = Terms {
             generation: 3,
-            previous: None,
             not_before: "2026-01-01T00:00:00Z".parse().ok(),
             not_after: not_after.parse().ok(),
+            ..Terms::default()
         };
         let record = Record::new(manifest, Uuid::nil(), terms, &key, vec![]);
         fs::write(folder.join(name), record.text()).unwrap();

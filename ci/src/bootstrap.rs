@@ -2,7 +2,8 @@
 //! attacks on the real evidence come to.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -35,23 +36,33 @@ const OUTPUT: u64 = 4 << 30;
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let site = Site::new()?;
-        check(&site, self.generation, self.split)
+        let (line, keys) = line(&site, self.generation, self.split)?;
+        line.attack(&keys)?;
+        line.attack_machines(&keys)
     }
 }
 
-/// Makes the line up to generation `last`, judges and attacks it.
-pub(crate) fn check(site: &Site, last: u32, split: bool) -> Result<()> {
+/// The reduced loop: one generation, measured again and signed in a booted machine of the one before it.
+pub(crate) fn check(site: &Site) -> Result<()> {
+    let (line, keys) = line(site, 1, true)?;
+    line.attack(&keys)
+}
+
+/// Makes the line up to generation `last`, and judges it; returns it with the keys of the machines.
+fn line(site: &Site, last: u32, split: bool) -> Result<(Line<'_>, BTreeSet<String>)> {
+    let first = first(site)?;
+    quorum(site, &first)?;
     let mut line = Line {
         site,
         split,
-        releases: vec![first(site)?],
+        releases: vec![first],
     };
     for number in 1..=last {
         line.extend(number)?;
     }
-    let keys = line.keys()?;
+    let keys = line.keys(&line.releases)?;
     line.judge(&keys)?;
-    line.attack(&keys)
+    Ok((line, keys))
 }
 
 /// Locks the recipe of the builder with a begat of this very source, and builds generation 0.
@@ -70,6 +81,31 @@ fn first(site: &Site) -> Result<PathBuf> {
         .run()?;
     Ok(release)
 }
+
+/// Nobody attested who built generation 0: two operators rebuild it, and both must agree.
+fn quorum(site: &Site, first: &Path) -> Result<()> {
+    host::need(&site.shell, &[("openssl", "openssl")])?;
+    let (begat, mut text) = (&site.begat, String::new());
+    for name in ["alice", "bob"] {
+        let key = site.path(name);
+        cmd!(site.shell, "openssl genpkey -quiet -algorithm ED25519 -out {key}")
+            .quiet()
+            .run()?;
+        let said = cmd!(site.shell, "{begat} rebuild {first} --key {key} --json")
+            .quiet()
+            .ignore_stderr()
+            .read()?;
+        let said: Value = serde_json::from_str(&said)?;
+        let key = said["key-id"].as_str().context("a rebuilder has a key")?;
+        text += &format!("witness {name} {key}\n");
+    }
+    text += "group both all alice bob\nquorum both\n";
+    fs::write(site.path(QUORUM), text)?;
+    println!("bootstrap: two rebuilders agree with generation 0");
+    Ok(())
+}
+
+const QUORUM: &str = "quorum";
 
 fn recipe(site: &Site) -> PathBuf {
     site.path("project").join("recipes/builder")
@@ -125,10 +161,10 @@ impl Line<'_> {
             .run()?)
     }
 
-    fn pack(&self, number: u32, parent: &Path) -> Result<PathBuf> {
+    fn pack(&self, split: bool, number: u32, parent: &Path) -> Result<PathBuf> {
         let (shell, begat, recipe) = (&self.site.shell, &self.site.begat, recipe(self.site));
         let job = self.site.path(&format!("job-{number}.tar"));
-        if !self.split {
+        if !split {
             cmd!(shell, "{begat} job {recipe} --parent {parent} --output {job}")
                 .quiet()
                 .run()?;
@@ -145,8 +181,8 @@ impl Line<'_> {
         Ok(job)
     }
 
-    /// Boots the parent with the job, and returns the disk that it wrote to. Its console and event log go to a file.
-    fn boot(&self, number: u32, parent: &Path, job: &Path) -> Result<PathBuf> {
+    /// Boots the parent with the job; returns what it said, and the disk that it wrote to.
+    fn boot(&self, parent: &Path, job: &Path) -> Result<(Run, PathBuf)> {
         let (shell, begat) = (&self.site.shell, &self.site.begat);
         let output = self.site.path("output");
         File::create(&output)?.set_len(OUTPUT)?;
@@ -154,23 +190,37 @@ impl Line<'_> {
         let disks = cmd!(shell, "{begat} boot {parent} --tpm --input {job} --output {output}");
         let run = disks.args(["--memory", memory, "--timeout", "7200"]);
         let run = run.quiet().ignore_status().output()?;
-        let console = String::from_utf8_lossy(&run.stdout);
-        console
-            .lines()
-            .filter(|line| line.contains("job["))
-            .for_each(|line| println!("generation {}: {line}", number - 1));
-        let text = || format!("{console}\n{}", String::from_utf8_lossy(&run.stderr));
-        ensure!(run.status.success(), "generation {} failed:\n{}", number - 1, text());
-        Ok(output)
+        let (console, told) = (
+            String::from_utf8_lossy(&run.stdout),
+            String::from_utf8_lossy(&run.stderr),
+        );
+        let run = Run {
+            code: run.status.code(),
+            text: format!("{console}\n{told}"),
+        };
+        Ok((run, output))
+    }
+
+    fn unpack(&self, output: &Path, name: &str) -> Result<PathBuf> {
+        let (shell, release) = (&self.site.shell, self.site.path(name));
+        fs::create_dir(&release)?;
+        cmd!(
+            shell,
+            "tar --extract --strip-components=1 --directory {release} --file {output}"
+        )
+        .quiet()
+        .run()?;
+        fs::remove_file(output)?;
+        Ok(release)
     }
 
     /// Without a word of the policy on their keys, software TPMs vouch for nothing. Returns those keys.
-    fn keys(&self) -> Result<BTreeSet<String>> {
-        let (exit, said) = self.verify(&BTreeSet::new(), &self.releases)?;
+    fn keys(&self, releases: &[PathBuf]) -> Result<BTreeSet<String>> {
+        let (exit, said) = self.verify(&BTreeSet::new(), releases)?;
         ensure!(exit == 1, "software TPMs are believed: exit {exit}");
         let keys = findings(&said).filter_map(|finding| finding["key"].as_str().map(String::from));
         let keys: BTreeSet<String> = keys.collect();
-        let machines = self.releases.len() - 1;
+        let machines = releases.len() - 1;
         ensure!(keys.len() == machines, "{} keys of {machines} machines", keys.len());
         println!("bootstrap: without a policy that names the TPMs, {}", codes(&said));
         Ok(keys)
@@ -205,6 +255,56 @@ impl Line<'_> {
         Ok(())
     }
 
+    /// Attacks on the machine of generation 0 and what it is given, from outside of it.
+    fn attack_machines(&self, keys: &BTreeSet<String>) -> Result<()> {
+        let parent = &self.releases[0];
+        let code = self.verdict_of_machine(keys, "another command line", &other_command_line(self)?, None)?;
+        ensure!(code.contains("launch-unknown"), "another command line: {code}");
+        let code = self.verdict_of_machine(
+            keys,
+            "an edited job",
+            parent,
+            Some((b"generation = 1", b"generation = 7")),
+        )?;
+        ensure!(code.contains("generation-differs"), "an edited job: {code}");
+        let job = self.pack(false, 1, parent)?;
+        flip_middle(&job)?;
+        let (run, _) = self.boot(parent, &job)?;
+        ensure!(
+            run.code != Some(0) && run.text.contains(FAILED),
+            "an edited store is believed"
+        );
+        println!("bootstrap: an edited store: {FAILED}");
+        Ok(())
+    }
+
+    /// Has generation 1 made on `machine` by a job in which something is replaced, and returns what is found out.
+    fn verdict_of_machine(
+        &self,
+        keys: &BTreeSet<String>,
+        name: &str,
+        machine: &Path,
+        edit: Option<(&[u8], &[u8])>,
+    ) -> Result<String> {
+        let line = Line {
+            site: self.site,
+            split: true,
+            releases: self.releases.clone(),
+        };
+        let job = line.pack(true, 1, &self.releases[0])?;
+        if let Some((from, to)) = edit {
+            edit_job(&job, from, to)?;
+        }
+        let (_, output) = line.boot(machine, &job)?;
+        let release = line.unpack(&output, &name.replace(' ', "-"))?;
+        let releases = [self.releases[0].clone(), release];
+        let keys = keys.union(&line.keys(&releases)?).cloned().collect();
+        let (exit, said) = line.verify(&keys, &releases)?;
+        ensure!(exit == 1, "{name} is not found out");
+        println!("bootstrap: {name}: {}", codes(&said));
+        Ok(codes(&said))
+    }
+
     /// The same files under other names; an attack replaces a name, never what is in a file.
     fn copy(&self) -> Result<Vec<PathBuf>> {
         let shell = &self.site.shell;
@@ -220,11 +320,9 @@ impl Line<'_> {
 
     fn verify(&self, keys: &BTreeSet<String>, releases: &[PathBuf]) -> Result<(i32, Value)> {
         let policy = self.site.path("trust.toml");
-        let manifest = self.releases[0].join("manifest.json");
-        let root = measure::Sha256::of(fs::read(manifest)?);
         let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
         let text = format!(
-            "roots = [\"{root}\"]\nallow-split = {}\n[tpm]\nallow-measured-boot = true\nkeys = [{}]\n",
+            "allow-split = {}\n[tpm]\nallow-measured-boot = true\nkeys = [{}]\n",
             self.split,
             keys.join(", ")
         );
@@ -241,14 +339,62 @@ impl Line<'_> {
     }
 }
 
+/// What a machine said, and how it ended.
+struct Run {
+    code: Option<i32>,
+    text: String,
+}
+
+impl Run {
+    fn must_succeed(&self, number: u32) -> Result<()> {
+        let said = self.text.lines().filter(|line| line.contains("job["));
+        said.for_each(|line| println!("generation {number}: {line}"));
+        ensure!(self.code == Some(0), "generation {number} failed:\n{}", self.text);
+        Ok(())
+    }
+}
+
+/// What the guest prints when its job fails.
+const FAILED: &str = "begat: the job failed";
+
+/// Generation 0, started with one more parameter.
+fn other_command_line(line: &Line<'_>) -> Result<PathBuf> {
+    let (shell, from, to) = (
+        &line.site.shell,
+        &line.releases[0],
+        line.site.path("other-command-line"),
+    );
+    cmd!(shell, "cp --recursive --link {from} {to}").quiet().run()?;
+    let path = to.join("cmdline");
+    let text = fs::read_to_string(&path)?;
+    replace(&path, format!("{text} systemd.log_level=info"))?;
+    Ok(to)
+}
+
+/// In the first member of the archive, whose checksum does not cover it.
+fn edit_job(job: &Path, from: &[u8], to: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(job)?;
+    let mut start = [0; 1024];
+    file.read_exact_at(&mut start, 0)?;
+    let place = start.windows(from.len()).position(|bytes| bytes == from);
+    Ok(file.write_all_at(to, place.context("the job has no such text")? as u64)?)
+}
+
+fn flip_middle(file: &Path) -> Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(file)?;
+    let (middle, mut byte) = (file.metadata()?.len() / 2, [0]);
+    file.read_exact_at(&mut byte, middle)?;
+    Ok(file.write_all_at(&[byte[0] ^ 1], middle)?)
+}
+
 /// A name, what is done to the copies of the releases, and the finding that it must come to.
 type Attack = (&'static str, fn(&[PathBuf]) -> Result<()>, &'static str);
 
 const ATTACKS: [Attack; 4] = [
-    ("a replayed quote", replay, "tpm-nonce-differs"),
+    ("a replayed quote", replay, "report-data-differs"),
     ("a cut event log", cut_log, "tpm-"),
     ("an edited output", edit_output, "file-differs"),
-    ("an edited record", edit_record, ""),
+    ("an edited record", edit_record, "record"),
 ];
 
 const DISPATCH: &str = "evidence/dispatch.json";

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::judging::{self, Judging, code, machine};
 use super::signing::Key;
+use crate::document::rvps;
 use crate::document::summary::{self, Summary};
 use crate::mend::Exit;
 use crate::model;
@@ -55,6 +56,10 @@ struct Verify {
     summary: Option<PathBuf>,
     #[command(flatten)]
     key: Key,
+    /// Write the reference values of the last generation up to which nothing is to be said against the chain to this file,
+    /// as the message that Trustee takes
+    #[arg(long, value_name = "FILE")]
+    message: Option<PathBuf>,
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
@@ -123,8 +128,19 @@ impl Verify {
             true => print!("{}", model::json(&report(&line))),
             false => people(&line),
         }
+        self.write_message(&line)?;
         judging::exit(line.iter().flat_map(|one| &one.findings))?;
         self.write_summary(&line)
+    }
+
+    fn write_message(&self, line: &[Generation]) -> Result<()> {
+        let (Some(file), Some(good)) = (&self.message, chain::last_good(line)) else {
+            return Ok(());
+        };
+        /// In bytes: a message has some KiB for each launch.
+        const LIMIT: u64 = 64 << 20;
+        let message = given::read(&good.folder.join(rvps::FILE), LIMIT, "build the release again")?;
+        given::write(file, message)
     }
 
     fn write_summary(&self, line: &[Generation]) -> Result<()> {

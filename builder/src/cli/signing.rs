@@ -77,7 +77,7 @@ impl Order {
             && from > to
         {
             let problem = format!("a release that is valid from {from} to {to} never is");
-            return Err(Exit::Usage.because(problem, "give a later end: --not-after"));
+            return Err(Exit::Usage.because(problem, "give a later --not-after"));
         }
         Ok(ordered)
     }

@@ -32,6 +32,9 @@ struct Message {
     version: &'static str,
 }
 
+/// The name of the file in a release.
+pub const FILE: &str = "rvps-message.json";
+
 /// In bytes: gRPC takes 4 MiB, and the message has a little around it.
 const LIMIT: usize = (4 << 20) - 1024;
 

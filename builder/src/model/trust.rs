@@ -38,8 +38,8 @@ impl Trust {
 
     /// Returns what the policy leaves unchecked or switches off, in a few words each.
     pub fn unchecked(&self) -> Vec<String> {
-        let split = "that who vouches for a release has built it (allow-split)";
-        let split = self.allow_split.then(|| vec![split.to_owned()]).unwrap_or_default();
+        let split = "that who vouches for a release has built it (allow-split)".to_owned();
+        let split = self.allow_split.then_some(split).into_iter().collect();
         let parts = [split, self.snp.unchecked(), self.tdx.unchecked(), self.tpm.unchecked()];
         parts.concat()
     }

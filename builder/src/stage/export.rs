@@ -114,7 +114,7 @@ pub fn documents(release: &Predicted<'_>, epoch: Timestamp) -> Result<Vec<(&'sta
     let policy = policy::text(slice::from_ref(release), release.profile, &[], Trustee::CURRENT);
     let mut documents = vec![
         ("reference-values.json", values.text().into_bytes()),
-        ("rvps-message.json", rvps::messages(&values.json())?.into_bytes()),
+        (rvps::FILE, rvps::messages(&values.json())?.into_bytes()),
         (
             "configmap.yaml",
             rvps::config_map(&values.json(), epoch, Trustee::CURRENT)?.into_bytes(),

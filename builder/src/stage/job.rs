@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_job_is_read_as_it_was_written() {
-        let lock = Lock::new(Sha256::of("recipe"), vec![], vec![], vec![], vec![]);
+        let lock = Lock::new(Sha256::of("recipe"), vec![], vec![], vec![]);
         let terms = Terms {
             binding: Binding::Sha256Hex,
             generation: 7,
