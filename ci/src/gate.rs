@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::site::Site;
-use crate::{boot, flip, fuzz, host, near, offline, oracle, reproduce, truth};
+use crate::{boot, bootstrap, closed, flip, fuzz, host, near, offline, oracle, rebuild, reproduce, truth};
 
 /// What became of the checks so far.
 #[derive(Default)]
@@ -71,6 +71,9 @@ impl Gate {
         let evidence = site.path("evidence");
         self.step("boot", || boot::check(&site.begat, &release, &evidence));
         self.step("flip", || flip::check(&site.begat, &release, Some(&evidence)));
+        self.step("rebuild", || rebuild::check(&site, &release));
+        self.step("closed", || closed::check(&site));
+        self.step("bootstrap", || bootstrap::check(&site));
         self.step("near", || near::check(&site.begat, &release));
         self.step("truth", || truth::check(&site.begat, &release));
         self.step("oracle snp", || oracle::snp::compare_release(&release));

@@ -19,8 +19,8 @@ use crate::world::given;
 
 /// Asks the TEE of this VM for evidence
 ///
-/// Without --source the best one that is here is asked: configfs-tsm (SEV-SNP, TDX), a TPM 2.0, the guest components of a
-/// CoCo pod. The evidence is JSON, with what came along to verify it; `begat collateral` fetches what did not.
+/// Without --source the best one that is here is asked: configfs-tsm (SEV-SNP, TDX), /dev/sev-guest, a TPM 2.0, the guest components
+/// of a CoCo pod. The evidence is JSON, with what came along to verify it; `begat collateral` fetches what did not.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// What the evidence is to carry: 1 to 64 bytes in hex; SEV-SNP and TDX pad them with zeros

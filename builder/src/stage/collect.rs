@@ -16,13 +16,15 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::record::Binding;
 use crate::world::files;
 use crate::world::tee::configfs_tsm::{self, Blobs, Configfs, Provider, Tree};
-use crate::world::tee::{Silence, coco, tpm};
+use crate::world::tee::{Silence, coco, sev_guest, tpm};
 
 /// Where evidence comes from, best first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Source {
     /// The kernel's reports of SEV-SNP and quotes of TDX
     ConfigfsTsm,
+    /// The device of SEV-SNP, where the kernel is older than that
+    SevGuest,
     /// A TPM 2.0
     Tpm,
     /// The guest components of a CoCo pod
@@ -31,12 +33,13 @@ pub enum Source {
 
 impl Source {
     /// All of them, in the order in which they are tried.
-    pub const ALL: [Self; 3] = [Self::ConfigfsTsm, Self::Tpm, Self::Coco];
+    pub const ALL: [Self; 4] = [Self::ConfigfsTsm, Self::SevGuest, Self::Tpm, Self::Coco];
 
     /// Returns what people call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ConfigfsTsm => "configfs-tsm",
+            Self::SevGuest => "SEV-SNP device",
             Self::Tpm => "TPM",
             Self::Coco => "CoCo REST API",
         }
@@ -148,6 +151,10 @@ impl Places {
                 let blobs = configfs_tsm::ask(&*self.tree, &self.configfs, &data.padded())?;
                 from_blobs(blobs, self)?
             }
+            Source::SevGuest => Evidence::Snp(SnpEvidence {
+                report: sev_guest::ask(&data.padded())?.into(),
+                ..SnpEvidence::default()
+            }),
             Source::Tpm => from_tpm(tpm::ask(&self.tpm, data.bytes())?)?,
             Source::Coco => {
                 let json = coco::ask(self.coco, data.bytes(), self.patience)?;
@@ -173,6 +180,7 @@ const fn mend(source: Source) -> &'static str {
             "in a VM with SEV-SNP or TDX, on Linux 6.7 or newer: modprobe -a sev-guest tdx_guest; mount -t configfs none \
              /sys/kernel/config"
         }
+        Source::SevGuest => "in a VM with SEV-SNP: modprobe sev-guest",
         Source::Tpm => "in a VM with a TPM: name its device, --device PATH",
         Source::Coco => "in a CoCo pod: kernel parameter agent.guest_components_rest_api=all",
     }

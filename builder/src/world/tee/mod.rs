@@ -2,6 +2,7 @@
 
 pub mod coco;
 pub mod configfs_tsm;
+pub mod sev_guest;
 pub mod tpm;
 
 use std::fmt::Display;
