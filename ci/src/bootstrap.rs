@@ -127,18 +127,10 @@ impl Line<'_> {
         }
         let start = Instant::now();
         let parent = self.releases.last().context("there is no first generation")?;
-        let job = self.pack(number, parent)?;
-        let output = self.boot(number, parent, &job)?;
-        let release = self.site.path(&format!("generation-{number}"));
-        fs::create_dir(&release)?;
-        let shell = &self.site.shell;
-        cmd!(
-            shell,
-            "tar --extract --strip-components=1 --directory {release} --file {output}"
-        )
-        .quiet()
-        .run()?;
-        fs::remove_file(output)?;
+        let job = self.pack(self.split, number, parent)?;
+        let (run, output) = self.boot(parent, &job)?;
+        run.must_succeed(number - 1)?;
+        let release = self.unpack(&output, &format!("generation-{number}"))?;
         println!("bootstrap: generation {number} after {} s", start.elapsed().as_secs());
         if number == 1 {
             same(&self.releases[0], &release)?;
