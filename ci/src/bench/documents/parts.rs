@@ -117,7 +117,7 @@ impl Bench {
         }
         timed("signing", || {
             let key = sign::ephemeral()?;
-            sign::sign_new(&staging, &self.manifest, &sign::run(None)?, Terms::default(), &key)
+            sign::sign_new(&staging, &self.manifest, &sign::run(None)?, Terms::default(), &key).map(drop)
         })
     }
 
