@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
 
+#[allow(dead_code, reason = "a release is made here")]
+mod fixture;
+mod simulated;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,23 +14,38 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use builder::mend;
+use builder::document::claims::Claims;
+use builder::document::provenance::{Builder, Machine, Run};
+use builder::mend::{self, Exit};
+use builder::model::job::Ordered;
+use builder::model::key::SigningKey;
+use builder::model::record::Terms;
+use builder::model::{Record, Request, Trust};
+use builder::stage::appraise::{Judge, Roots};
+use builder::stage::attested::{self, Attesting};
+use builder::stage::chain::{COMPLETION, DISPATCH, Generation};
 use builder::stage::collateral::Services;
 use builder::stage::collect::{Places, ReportData, Source};
+use builder::stage::release::Existing;
+use builder::stage::sign;
+use builder::stage::signatures::Demand;
 use builder::world::environment::Proxies;
 use builder::world::tee::configfs_tsm::Tree;
 use builder::world::vendor::Vendors;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use jiff::Timestamp;
-use measure::Sha256;
-use measure::evidence::{AkTrust, Bytes, Evidence, SnpEvidence, TdxEvidence};
+use measure::evidence::snp::SnpProduct;
+use measure::evidence::{AkTrust, Bytes, Evidence, SnpEvidence, TdxEvidence, TdxRoot};
+use measure::{Digest, Sha256, Sha384};
 use rustix::io::Errno;
 use serde_json::json;
+use simulated::snp::{NOW, Platform, Said};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 /// What is asked for: the 48 bytes of a SHA-384.
 fn asked() -> ReportData {
@@ -695,4 +714,199 @@ fn signed(name: &str, document: &str, signature: &[u8]) -> String {
 
 fn escaped(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// A chip that says that its guest was launched as the made-up release predicts.
+static CHIP: LazyLock<Platform> = LazyLock::new(|| Platform::new(SnpProduct::Milan));
+
+fn genuine_report(data: &[u8]) -> Vec<u8> {
+    CHIP.report(&Said {
+        measurement: Sha384::of("launch"),
+        report_data: Digest::from(<[u8; 64]>::try_from(data).unwrap()),
+        ..Said::default()
+    })
+}
+
+/// Who is to vouch: this kernel, and otherwise nobody.
+fn vouched_by(kernel: Kernel, required: bool) -> Attesting {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // and it is closed again
+    let places = Places {
+        tree: Box::new(kernel),
+        ccel: "/nonexistent".into(),
+        tpm: "/nonexistent".into(),
+        coco: nobody,
+        ..Places::default()
+    };
+    Attesting {
+        places,
+        source: None,
+        required,
+    }
+}
+
+fn absent_kernel() -> Kernel {
+    Kernel {
+        provider: None,
+        ..Kernel::new("sev_guest", report)
+    }
+}
+
+fn genuine_kernel() -> Kernel {
+    let vcek = CHIP.certify(&CHIP.vek(Said::default().tcbs[0]));
+    Kernel {
+        aux: table(&vcek),
+        ..Kernel::new("sev_guest", genuine_report)
+    }
+}
+
+fn signing_key() -> SigningKey {
+    SigningKey::from_random([1; 32]).unwrap()
+}
+
+fn request(terms: &Terms) -> Request {
+    Request::new(Uuid::nil(), terms.clone(), &fixture::origin(), &signing_key().public())
+}
+
+/// Signs a made-up release as a build does; returns its record.
+fn build(release: &Path, terms: &Terms, attesting: &Attesting) -> Record {
+    let manifest = fixture::publish(release, Existing::Refuse);
+    let witness = attesting.dispatch(&request(terms)).unwrap();
+    let machine = witness.as_ref().map(attested::Witness::machine);
+    let run = Run {
+        id: Uuid::nil(),
+        builder: machine.map_or(Builder::Unattested, Builder::Attested),
+        version: "0.1.0".into(),
+        times: None,
+    };
+    let subject = sign::read(release, manifest).unwrap();
+    let claims = Claims::new(&subject, &run, terms.clone(), &signing_key().public());
+    let mut files = claims.signed_by(&signing_key());
+    if let Some(witness) = witness {
+        files.extend(witness.complete(&claims.record).unwrap());
+    }
+    sign::append(release, &files).unwrap();
+    claims.record
+}
+
+fn generation(release: &Path) -> Generation {
+    let demand = Demand {
+        key: Some(signing_key().public()),
+        at: Timestamp::from_second(NOW).unwrap(),
+    };
+    Generation::read(release, &demand).unwrap()
+}
+
+#[test]
+fn what_requires_a_tee_fails_where_there_is_none() {
+    let terms = Terms::default();
+    let error = vouched_by(absent_kernel(), true)
+        .dispatch(&request(&terms))
+        .unwrap_err();
+    assert_eq!(mend::exit_code(&error), Exit::Outside);
+    let report = mend::report(&error);
+    assert!(report.contains("nothing here gives evidence"), "{report}");
+    assert!(report.contains("mend: in a VM with SEV-SNP or TDX"), "{report}");
+    let anything = vouched_by(absent_kernel(), false);
+    assert!(anything.dispatch(&request(&terms)).unwrap().is_none());
+}
+
+/// It might be made to fail, so that the release says that it is unattested.
+#[test]
+fn a_tee_that_fails_is_no_tee_that_is_absent() {
+    let kernel = Kernel {
+        fails: true,
+        ..genuine_kernel()
+    };
+    let attesting = vouched_by(kernel, false);
+    let error = attesting.dispatch(&request(&Terms::default())).unwrap_err();
+    assert!(mend::report(&error).contains("outblob"), "{error:#}");
+}
+
+#[test]
+fn a_build_is_vouched_for_before_and_after() {
+    let parent = tempfile::tempdir().unwrap();
+    let [zero, one] = ["zero", "one"].map(|name| parent.path().join(name));
+    let first = build(&zero, &Terms::default(), &vouched_by(absent_kernel(), false));
+    assert!(!zero.join("evidence").exists());
+    let terms = Terms {
+        generation: 1,
+        previous: Some(first.digest()),
+        ..Terms::default()
+    };
+    let record = build(&one, &terms, &vouched_by(genuine_kernel(), true));
+    let bound = |file| {
+        let evidence: Evidence = serde_json::from_slice(&fs::read(one.join(file)).unwrap()).unwrap();
+        assert_eq!(Machine::of(&evidence), Machine::Snp);
+        evidence.report_data().unwrap()
+    };
+    let asked = terms.binding.report_data(&Request::of(&record).text());
+    assert_eq!(bound(DISPATCH), asked);
+    assert_eq!(bound(COMPLETION), record.report_data());
+
+    let roots = Roots {
+        amd: CHIP.roots(),
+        intel: TdxRoot::INTEL,
+    };
+    let (mut one, trust) = (generation(&one), Trust::default());
+    let judge = Judge {
+        roots: &roots,
+        trust: &trust,
+        quorum: None,
+        at: Timestamp::from_second(NOW).unwrap(),
+    };
+    one.judge_builder(Some(&generation(&zero)), &judge);
+    assert_eq!(one.findings, []);
+    assert!(one.claims.contains_key(DISPATCH) && one.claims.contains_key(COMPLETION));
+}
+
+/// Every file of a release, and what is in it.
+fn contents(release: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = builder::world::files::list(release).unwrap().into_iter();
+    let files = entries.filter(|entry| entry.kind == builder::world::files::Kind::File);
+    files
+        .map(|entry| (entry.path.clone(), fs::read(release.join(entry.path)).unwrap()))
+        .collect()
+}
+
+/// Has another machine vouch for the release, which it must not, and returns why.
+fn split_refused(release: &Path, ordered: &Ordered) -> anyhow::Error {
+    let before = contents(release);
+    let attesting = vouched_by(genuine_kernel(), true);
+    let error = attested::split(release, Existing::Refuse, ordered, &attesting).unwrap_err();
+    assert_eq!(contents(release), before, "something was written");
+    error
+}
+
+#[test]
+fn a_changed_file_is_not_vouched_for() {
+    let parent = tempfile::tempdir().unwrap();
+    let release = parent.path().join("release");
+    fixture::publish(&release, Existing::Refuse);
+    fs::write(release.join("vmlinuz"), "kermit".repeat(300)).unwrap();
+    let error = split_refused(&release, &Ordered::default());
+    assert_eq!(mend::exit_code(&error), Exit::No);
+    assert!(mend::report(&error).contains("nothing was signed"), "{error:#}");
+}
+
+/// Its manifest is right, its firmware is none, and its measurements are made up.
+#[test]
+fn measurements_that_are_made_up_are_not_vouched_for() {
+    let parent = tempfile::tempdir().unwrap();
+    let release = parent.path().join("release");
+    fixture::publish(&release, Existing::Refuse);
+    let error = split_refused(&release, &Ordered::default());
+    assert_ne!(mend::exit_code(&error), Exit::Outside, "{error:#}");
+}
+
+#[test]
+fn another_release_than_was_ordered_is_not_vouched_for() {
+    let parent = tempfile::tempdir().unwrap();
+    let release = parent.path().join("release");
+    fixture::publish(&release, Existing::Refuse);
+    let ordered = Ordered {
+        lock: Some(Sha256::of("another")),
+        ..Ordered::default()
+    };
+    let error = split_refused(&release, &ordered);
+    assert_eq!(mend::exit_code(&error), Exit::LockMismatch);
 }

@@ -9,12 +9,16 @@ mod simulated;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use builder::document::claims::Claims;
 use builder::document::provenance::{Builder, Machine, Run, Times};
 use builder::model::key::SigningKey;
-use builder::model::measurements::{Boot, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value};
+use builder::model::measurements::{
+    Boot, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm,
+};
 use builder::model::record::{Binding, Record, Terms};
 use builder::model::release::Manifest;
 use builder::model::{Request, Trust};
@@ -27,8 +31,11 @@ use builder::stage::signatures::Demand;
 use fixture::origin;
 use jiff::Timestamp;
 use measure::event_log::{Digests, EventLog, Register};
-use measure::evidence::{AmdRoots, Evidence, TdxRoot};
-use measure::{Sha256, Sha384};
+use measure::evidence::snp::{AmdRoots, SnpProduct};
+use measure::evidence::{Bytes, Evidence, TdxRoot};
+use measure::snp::GuestPolicy;
+use measure::{Digest, Sha256, Sha384};
+use simulated::snp::{self, Authorities, Said};
 use simulated::tdx::{self, Td};
 use simulated::tpm::{Ak, Simulated};
 use tempfile::TempDir;
@@ -42,7 +49,32 @@ const PCRS: [u8; 4] = [0, 4, 9, 11];
 enum Vendor {
     Tpm,
     Tdx,
+    Snp,
 }
+
+impl Vendor {
+    const fn machine(self) -> Machine {
+        match self {
+            Self::Tpm => Machine::Tpm,
+            Self::Tdx => Machine::Tdx,
+            Self::Snp => Machine::Snp,
+        }
+    }
+}
+
+/// A chip with SEV-SNP, the certificate of its key, and the roots above that.
+struct Chip {
+    platform: snp::Platform,
+    vcek: Vec<u8>,
+    roots: AmdRoots,
+}
+
+static CHIP: LazyLock<Chip> = LazyLock::new(|| {
+    let platform = snp::Platform::new(SnpProduct::Milan);
+    let vcek = platform.certify(&platform.vek(Said::default().tcbs[0]));
+    let roots = platform.roots();
+    Chip { platform, vcek, roots }
+});
 
 /// Releases, the later ones built in the earlier ones.
 struct Line {
@@ -50,6 +82,9 @@ struct Line {
     vendor: Vendor,
     releases: Vec<PathBuf>,
     trust: Trust,
+    amd: AmdRoots,
+    /// What a release predicts.
+    launches: fn(u32) -> Vec<Measurement>,
 }
 
 /// The value of a register of generation `image`, and of which boot.
@@ -86,10 +121,20 @@ fn launches(image: u32) -> Vec<Measurement> {
         let rtmrs = [1, 2].map(|rtmr| Quantity::Register(Register::Rtmr(rtmr)));
         [vec![Quantity::Mrtd], rtmrs.to_vec()].concat()
     };
-    [Boot::Direct, Boot::Disk]
-        .into_iter()
-        .flat_map(|boot| [launch(Platform::Tpm, boot, pcrs()), launch(Platform::Tdx, boot, td())])
-        .collect()
+    let guest = || Platform::Snp {
+        vcpus: NonZeroU32::MIN,
+        vcpu_type: "EPYC-v4".into(),
+        guest_features: 1,
+        vmm: Vmm::Qemu,
+    };
+    let of_boot = |boot| {
+        [
+            launch(Platform::Tpm, boot, pcrs()),
+            launch(Platform::Tdx, boot, td()),
+            launch(guest(), boot, vec![Quantity::LaunchDigest]),
+        ]
+    };
+    [Boot::Direct, Boot::Disk].into_iter().flat_map(of_boot).collect()
 }
 
 /// A VM as its evidence has it.
@@ -101,7 +146,10 @@ struct Vm {
     /// Values of another launch than the rest.
     strange: BTreeMap<&'static str, (u32, &'static str)>,
     ak: u8,
+    /// Of SEV-SNP the first 32 bytes.
     init_data: [u8; 48],
+    /// What its chip is made to say otherwise.
+    said: fn(&mut Said),
 }
 
 impl Vm {
@@ -112,6 +160,7 @@ impl Vm {
             strange: BTreeMap::new(),
             ak: 1,
             init_data: [0; 48],
+            said: |_| {},
         }
     }
 
@@ -126,6 +175,7 @@ impl Vm {
         match vendor {
             Vendor::Tpm => self.quote_of_tpm(&binding.data(text)),
             Vendor::Tdx => self.quote_of_td(binding.report_data(text)),
+            Vendor::Snp => self.report_of_guest(binding.report_data(text)),
         }
     }
 
@@ -150,14 +200,36 @@ impl Vm {
     }
 }
 
+impl Vm {
+    fn report_of_guest(&self, report_data: [u8; 64]) -> Evidence {
+        let [host_data, ..] = self.init_data.as_chunks().0 else {
+            unreachable!("it has 48 bytes")
+        };
+        let mut said = Said {
+            measurement: self.value(Quantity::LaunchDigest).sha384.unwrap(),
+            report_data: Digest::from(report_data),
+            host_data: Digest::from(*host_data),
+            ..Said::default()
+        };
+        (self.said)(&mut said);
+        Evidence::Snp(CHIP.platform.evidence_with(&said, vec![CHIP.vcek.clone()]))
+    }
+}
+
 impl Line {
     /// Three generations, each built in the one before it.
     fn of_three(vendor: Vendor) -> Self {
+        Self::that_predicts(vendor, launches)
+    }
+
+    fn that_predicts(vendor: Vendor, launches: fn(u32) -> Vec<Measurement>) -> Self {
         let mut line = Self {
             folder: tempfile::tempdir().unwrap(),
             vendor,
             releases: Vec::new(),
             trust: Trust::default(),
+            amd: CHIP.roots.clone(),
+            launches,
         };
         for number in 0..3 {
             line.build(
@@ -183,7 +255,9 @@ impl Line {
             ..Terms::default()
         };
         let release = self.release(number, command_line);
-        self.sign(&release, terms, vm.is_some());
+        let attested = Builder::Attested(self.vendor.machine());
+        let builder = vm.as_ref().map_or(Builder::Unattested, |_| attested);
+        Self::sign(&release, terms, builder);
         if let Some(vm) = vm {
             self.attest(&release, &vm);
         }
@@ -196,7 +270,7 @@ impl Line {
         let staging = Staging::begin(&release, Existing::Refuse).unwrap();
         fixture::fill(staging.folder());
         fs::write(staging.folder().join("cmdline"), command_line).unwrap();
-        let launches = launches(number);
+        let launches = (self.launches)(number);
         fs::write(
             staging.folder().join("measurements.json"),
             Measurements { launches }.text(),
@@ -206,13 +280,8 @@ impl Line {
         release
     }
 
-    fn sign(&self, release: &Path, terms: Terms, attested: bool) {
+    fn sign(release: &Path, terms: Terms, builder: Builder) {
         let manifest = Manifest::parse(&fs::read_to_string(release.join("manifest.json")).unwrap()).unwrap();
-        let builder = match self.vendor {
-            _ if !attested => Builder::Unattested,
-            Vendor::Tpm => Builder::Attested(Machine::Tpm),
-            Vendor::Tdx => Builder::Attested(Machine::Tdx),
-        };
         let run = Run {
             id: Uuid::nil(),
             builder,
@@ -253,7 +322,7 @@ impl Line {
     fn verify(&self) -> Vec<Generation> {
         let root = tdx::root();
         let roots = Roots {
-            amd: AmdRoots::amd(),
+            amd: self.amd.clone(),
             intel: TdxRoot::simulated(&root),
         };
         let judge = Judge {
@@ -283,6 +352,20 @@ impl Line {
         self.attest(&self.releases[number].clone(), &vm);
         self
     }
+
+    /// Changes the report over the record of the last generation, and how it is endorsed.
+    fn with_report(self, change: impl Fn(&mut Vec<u8>, &mut Vec<Bytes>)) -> Self {
+        let release = &self.releases[2];
+        let evidence = Vm::of(1).evidence(Vendor::Snp, &record(release).text(), Binding::Sha384);
+        let Evidence::Snp(mut evidence) = evidence else {
+            unreachable!("it is of a chip")
+        };
+        let mut report = evidence.report.to_vec();
+        change(&mut report, &mut evidence.certificates);
+        evidence.report = report.into();
+        write(release, COMPLETION, &Evidence::Snp(evidence));
+        self
+    }
 }
 
 fn at(time: &str) -> Timestamp {
@@ -298,11 +381,11 @@ fn write(release: &Path, name: &str, evidence: &Evidence) {
     fs::write(release.join(name), serde_json::to_string(evidence).unwrap()).unwrap();
 }
 
-const BOTH: [Vendor; 2] = [Vendor::Tpm, Vendor::Tdx];
+const ALL: [Vendor; 3] = [Vendor::Tpm, Vendor::Tdx, Vendor::Snp];
 
 #[test]
 fn a_chain_of_three_is_verified() {
-    for vendor in BOTH {
+    for vendor in ALL {
         let line = Line::of_three(vendor).verify();
         assert_eq!(line.iter().map(Generation::number).collect::<Vec<_>>(), [0, 1, 2]);
         for one in &line {
@@ -328,7 +411,7 @@ fn a_generation_without_evidence() {
 
 #[test]
 fn evidence_of_another_image() {
-    for vendor in BOTH {
+    for vendor in ALL {
         let line = Line::of_three(vendor).with_vm(2, |vm| vm.image = 7);
         assert_eq!(line.findings(), ["2 launch-unknown", "2 launch-unknown"]);
     }
@@ -336,7 +419,7 @@ fn evidence_of_another_image() {
 
 #[test]
 fn a_vm_of_generation_k_minus_2_built_k() {
-    for vendor in BOTH {
+    for vendor in ALL {
         let line = Line::of_three(vendor).with_vm(2, |vm| vm.image = 0);
         assert_eq!(line.findings(), ["2 launch-unknown", "2 launch-unknown"]);
     }
@@ -344,7 +427,7 @@ fn a_vm_of_generation_k_minus_2_built_k() {
 
 #[test]
 fn evidence_of_generation_k_minus_1_presented_for_k() {
-    for vendor in BOTH {
+    for vendor in ALL {
         let line = Line::of_three(vendor);
         fs::copy(line.releases[1].join(COMPLETION), line.releases[2].join(COMPLETION)).unwrap();
         let findings = line.findings();
@@ -380,7 +463,7 @@ fn a_value_of_another_release_among_right_ones() {
 
 #[test]
 fn report_data_of_another_encoding_of_the_same_statement() {
-    for vendor in BOTH {
+    for vendor in ALL {
         let line = Line::of_three(vendor);
         let (release, vm) = (&line.releases[2], Vm::of(1));
         let evidence = vm.evidence(vendor, &record(release).text(), Binding::Sha256Hex);
@@ -412,6 +495,81 @@ fn any_pod_on_the_right_image_but_with_foreign_init_data() {
     assert_eq!(findings, wanted);
     line.trust.mr_config_id.push(Sha384::ZERO);
     assert_eq!(line.findings(), [""; 0]);
+    let mut line = Line::of_three(Vendor::Snp).with_vm(2, |vm| vm.init_data = [7; 48]);
+    assert_eq!(line.findings(), ["2 init-data-differs", "2 init-data-differs"]);
+    line.trust.host_data = vec![Digest::from([7; 32]), Digest::ZERO];
+    assert_eq!(line.findings(), [""; 0]);
+}
+
+#[test]
+fn debug_policy() {
+    let line = Line::of_three(Vendor::Snp).with_vm(2, |vm| {
+        vm.said = |said| said.policy = GuestPolicy::new(GuestPolicy::DEFAULT.bits() | 1 << 19);
+    });
+    assert_eq!(line.findings(), ["2 snp-debug", "2 snp-debug"]);
+}
+
+#[test]
+fn another_vmpl() {
+    let mut line = Line::of_three(Vendor::Snp).with_vm(2, |vm| vm.said = |said| said.vmpl = 1);
+    assert_eq!(line.findings(), ["2 snp-vmpl", "2 snp-vmpl"]);
+    line.trust.snp.vmpl = 1;
+    assert_eq!(line.findings(), ["1 snp-vmpl", "1 snp-vmpl"]); // the other one asked at VMPL 0
+}
+
+#[test]
+fn a_measurement_of_no_launch() {
+    let line = Line::of_three(Vendor::Snp).with_vm(2, |vm| {
+        vm.said = |said| said.measurement = Sha384::of("a firmware of the host's own");
+    });
+    assert_eq!(line.findings(), ["2 launch-unknown", "2 launch-unknown"]);
+    let finding = &line.verify()[2].findings[0].to_string();
+    assert!(
+        finding.contains("launch digest is none of those predicted"),
+        "{finding}"
+    );
+}
+
+/// One of each kind: what the guest had signed, what the firmware says, a reserved byte, the signature, its padding.
+#[test]
+fn a_report_with_one_bit_flipped() {
+    for (offset, code) in [
+        (0x50, "2 snp-signature-invalid"),
+        (0x90, "2 snp-signature-invalid"),
+        (0xc0, "2 snp-signature-invalid"),
+        (0x4c, "2 snp-reserved-bits"),
+        (0x2a0, "2 snp-signature-invalid"),
+        (0x2d0, "2 snp-signature-padding"),
+    ] {
+        let line = Line::of_three(Vendor::Snp).with_report(|report, _| report[offset] ^= 1);
+        assert_eq!(line.findings(), [code], "{offset:#x}");
+    }
+}
+
+#[test]
+fn evidence_with_the_vcek_of_another_chip() {
+    let mut other = snp::Platform::new(SnpProduct::Milan);
+    (other.chip_id, other.key.0) = ([0xa5; 64], 2);
+    let vcek = other.certify(&other.vek(Said::default().tcbs[0]));
+    let line = Line::of_three(Vendor::Snp).with_report(|_, certificates| *certificates = vec![vcek.clone().into()]);
+    assert_eq!(line.findings(), ["2 snp-chip-differs", "2 snp-signature-invalid"]);
+}
+
+/// Who has AMD's own roots believes none of it, whatever comes along.
+#[test]
+fn forged_amd_root_with_the_right_names() {
+    let mut line = Line::of_three(Vendor::Snp);
+    line.amd = AmdRoots::amd();
+    let unsigned = ["1 snp-certificate-signature"; 2].into_iter();
+    let unsigned: Vec<_> = unsigned.chain(["2 snp-certificate-signature"; 2]).collect();
+    assert_eq!(line.findings(), unsigned);
+    let authorities = [Authorities::Ask, Authorities::Ark].map(|of| CHIP.platform.authority(of));
+    let line = line.with_report(|_, certificates| {
+        let authorities = authorities.iter().map(|draft| CHIP.platform.certify(draft).into());
+        certificates.extend(authorities);
+    });
+    let findings = line.findings();
+    assert!(findings.contains(&"2 snp-root-forged".to_owned()), "{findings:?}");
 }
 
 #[test]
@@ -450,6 +608,33 @@ fn two_different_releases_with_the_same_number() {
     assert_eq!(line.findings(), ["2 generation-forked"]);
 }
 
+/// Its values are those of every VM; beside one that has some, it is not what a stranger is compared with.
+#[test]
+fn a_launch_without_values() {
+    fn emptied(image: u32) -> Vec<Measurement> {
+        let launches = launches(image).into_iter();
+        let emptied = launches.map(|launch| Measurement {
+            values: vec![],
+            ..launch
+        });
+        emptied.collect()
+    }
+    for vendor in ALL {
+        let line = Line::that_predicts(vendor, emptied);
+        let wanted = [
+            "1 launch-missing",
+            "1 launch-missing",
+            "2 launch-missing",
+            "2 launch-missing",
+        ];
+        assert_eq!(line.findings(), wanted);
+        let both = |image| [emptied(image), launches(image)].concat();
+        assert_eq!(Line::that_predicts(vendor, both).findings(), [""; 0]);
+        let line = Line::that_predicts(vendor, both).with_vm(2, |vm| vm.image = 7);
+        assert_eq!(line.findings(), ["2 launch-unknown", "2 launch-unknown"]);
+    }
+}
+
 #[test]
 fn a_number_that_is_left_out() {
     let mut line = Line::of_three(Vendor::Tpm);
@@ -477,9 +662,31 @@ fn a_builder_that_says_it_is_of_another_kind() {
     let line = Line::of_three(Vendor::Tpm);
     let release = &line.releases[2];
     let terms = record(release).terms;
-    line.sign(release, terms, false);
-    line.attest(release, &Vm::of(1));
-    assert_eq!(line.findings(), ["2 builder-differs", "2 builder-differs"]);
+    for builder in [
+        Builder::Unattested,
+        Builder::Attested(Machine::Snp),
+        Builder::Split(Machine::Tdx),
+    ] {
+        Line::sign(release, terms.clone(), builder);
+        line.attest(release, &Vm::of(1));
+        let findings = line.findings();
+        assert_eq!(findings[..2], ["2 builder-differs", "2 builder-differs"], "{builder:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_vouches_for_what_another_one_built() {
+    for vendor in ALL {
+        let mut line = Line::of_three(vendor);
+        let release = &line.releases[2];
+        Line::sign(release, record(release).terms, Builder::Split(vendor.machine()));
+        line.attest(release, &Vm::of(1));
+        assert_eq!(line.findings(), ["2 builder-split"]);
+        line.trust.allow_split = true;
+        assert_eq!(line.findings(), [""; 0]);
+        let told = |one: &Generation| one.unchecked.iter().any(|what| what.contains("allow-split"));
+        assert_eq!(line.verify().iter().map(told).collect::<Vec<_>>(), [false, false, true]);
+    }
 }
 
 #[test]

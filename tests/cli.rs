@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use builder::model::key::PublicKey;
 use builder::model::record::Terms;
-use builder::model::{Manifest, Record};
+use builder::model::{Lock, Manifest, Record};
+use builder::stage::parse::{LOCK, Project};
 use builder::stage::release::Existing;
 use uuid::Uuid;
 
@@ -91,6 +92,7 @@ fn recipes(folder: &Path) {
     recipe("bad-name", "\"minimal\"", "\"../minimal\"");
     recipe("for-one-machine", "console=ttyS0", "nr_cpus=4");
     recipe("no-firmware", "firmware/generic", "firmware/generous");
+    recipe("locked", "", "");
     for named in [
         "firmware/amdsev/firmware.toml",
         "firmware/generic/firmware.toml",
@@ -100,4 +102,7 @@ fn recipes(folder: &Path) {
         fs::create_dir_all(folder.join(named).parent().unwrap()).unwrap();
         fs::copy(from, folder.join(named)).unwrap();
     }
+    let locked = folder.join("locked");
+    let lock = Lock::new(Project::read(&locked).unwrap().digest, vec![], vec![], vec![]);
+    fs::write(locked.join(LOCK), lock.text()).unwrap();
 }

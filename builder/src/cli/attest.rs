@@ -31,7 +31,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "RELEASE", conflicts_with_all = ["report_data", "output"])]
     split: Option<PathBuf>,
     /// Replace the signatures and evidence that the release has
-    #[arg(long, requires = "split")]
+    #[arg(long, requires = "split", conflicts_with = "report_data")]
     force: bool,
     #[command(flatten)]
     order: Order,

@@ -359,12 +359,12 @@ impl Reported {
 
     /// Returns the launch whose every value this VM reports.
     fn launch<'a>(&self, launches: &'a [Measurement]) -> Result<&'a Measurement, Finding> {
-        let fitting = launches.iter().filter(|launch| (self.is)(&launch.launch.platform));
-        let fitting: Vec<_> = fitting.map(|launch| (self.differing(launch), launch)).collect();
-        if let Some((_, launch)) = fitting
+        // what has no values fits every VM: it is the launch of none
+        let fitting = launches
             .iter()
-            .find(|(differ, launch)| differ.is_empty() && !launch.values.is_empty())
-        {
+            .filter(|launch| (self.is)(&launch.launch.platform) && !launch.values.is_empty());
+        let fitting: Vec<_> = fitting.map(|launch| (self.differing(launch), launch)).collect();
+        if let Some((_, launch)) = fitting.iter().find(|(differ, _)| differ.is_empty()) {
             return Ok(launch);
         }
         let platform = self.platform;

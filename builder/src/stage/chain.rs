@@ -119,7 +119,7 @@ impl Generation {
         {
             self.findings.push(Finding::OtherMachine);
         }
-        self.findings.extend(self.split(judge.trust.allow_split));
+        self.judge_split(judge.trust.allow_split);
         let after = parent.map(|parent| self.not_after(parent));
         self.findings.extend(after.into_iter().flatten());
     }
@@ -178,10 +178,14 @@ impl Generation {
     }
 
     /// A machine that measured again what another one built saw no build.
-    fn split(&self, allowed: bool) -> Option<Finding> {
-        match self.run?.0 {
-            found @ Builder::Split(_) if !allowed => Some(Finding::BuilderSplit { found: found.id() }),
-            _ => None,
+    fn judge_split(&mut self, allowed: bool) {
+        match self.run {
+            Some((Builder::Split(_), _)) if allowed => {
+                let what = "that who vouches for the release has built it: the policy has allow-split";
+                self.unchecked.insert(what.into());
+            }
+            Some((found @ Builder::Split(_), _)) => self.findings.push(Finding::BuilderSplit { found: found.id() }),
+            _ => {}
         }
     }
 

@@ -93,6 +93,9 @@ fn grow(
 ) -> Result<(Checkpoint, Vec<(u64, bool)>)> {
     let cannot = format!("cannot write the log {}", folder.display());
     let folder = Folder::new(folder);
+    if checkpoint(&folder)?.is_none() {
+        empty(origin, key)?; // a log that cannot begin is refused before its folder is made
+    }
     let writer = folder.writer().or_mend(Exit::Outside, &cannot, WRITABLE)?;
     let (old, mut log) = current(&folder, origin, key)?;
     let places = texts.into_iter().map(|text| log.take(text)).collect();
@@ -143,14 +146,7 @@ fn write(writer: &Writer, log: &Read, old: u64, checkpoint: &str) -> std::io::Re
 /// Returns the head and the entries of the log that is to grow; of none, those of an empty one.
 fn current(folder: &Folder, origin: Option<&str>, key: &SigningKey) -> Result<(Checkpoint, Read)> {
     let Some(note) = checkpoint(folder)? else {
-        let origin = origin.ok_or_else(|| {
-            let mend = "name it as it will be known, after a domain or folder of yours: --origin example.com/log";
-            Exit::Usage.because("there is no log yet", mend)
-        })?;
-        VerifierKey::new(origin, key.verifying_key()).or_mend(Exit::Usage, "cannot begin a log", "use another name")?;
-        let (leaves, tail) = (Vec::new(), Vec::new());
-        let (origin, root) = (origin.into(), log::root(&leaves));
-        return Ok((Checkpoint { origin, size: 0, root }, Read { leaves, tail }));
+        return empty(origin, key);
     };
     let named = Checkpoint::unverified(&note).map(|checkpoint| checkpoint.origin);
     let key = VerifierKey::new(named.as_deref().unwrap_or_default(), key.verifying_key());
@@ -168,6 +164,18 @@ fn current(folder: &Folder, origin: Option<&str>, key: &SigningKey) -> Result<(C
     }
     let (checkpoint, log) = open(folder, &note, &key).map_err(|finding| refuse(finding.to_string()))?;
     Ok((checkpoint, log))
+}
+
+/// Returns the head and the entries of a log that begins.
+fn empty(origin: Option<&str>, key: &SigningKey) -> Result<(Checkpoint, Read)> {
+    let origin = origin.ok_or_else(|| {
+        let mend = "name it as it will be known, after a domain or folder of yours: --origin example.com/log";
+        Exit::Usage.because("there is no log yet", mend)
+    })?;
+    VerifierKey::new(origin, key.verifying_key()).or_mend(Exit::Usage, "cannot begin a log", "use another name")?;
+    let (leaves, tail) = (Vec::new(), Vec::new());
+    let (origin, root) = (origin.into(), log::root(&leaves));
+    Ok((Checkpoint { origin, size: 0, root }, Read { leaves, tail }))
 }
 
 /// Returns the head of the tree and its entries, if the key has signed that these are the entries.

@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::path::{Component, Path};
 use std::sync::LazyLock;
 
+use builder::document::{dsse, provenance};
+use builder::model::key::{PublicKey, SigningKey};
 use builder::model::log::{self, Bundle, Checkpoint, Proof, VerifierKey};
+use builder::model::{Manifest, Record};
 use measure::boot::{BootEvents, DiskBoot, KernelImage};
 use measure::cpio::Archives;
 use measure::erofs::Erofs;
@@ -50,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     ("fat", fat),
     ("tpm-attest", tpm_attest),
     ("coco-json", coco_json),
+    ("manifest", manifest),
+    ("bundle", bundle),
 ];
 
 /// Firmware that is started with SEV-SNP.
@@ -180,6 +186,37 @@ pub fn tiles(bytes: &[u8]) {
         }
         assert_eq!(Proof::read(&proof.text()), Some(proof));
     }
+}
+
+/// The manifest of a release: it has one text, and names files below its folder.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(manifest) = Manifest::parse(text) else { return };
+    assert_eq!(manifest.text(), text);
+    for name in manifest.files.keys() {
+        let mut parts = Path::new(name.as_str()).components();
+        assert!(
+            parts.all(|part| matches!(part, Component::Normal(_))),
+            "{name} leaves it"
+        );
+    }
+}
+
+/// What is signed about a release: a bundle, the provenance in it, or a generation record.
+pub fn bundle(bytes: &[u8]) {
+    static KEY: LazyLock<Option<PublicKey>> = LazyLock::new(|| Some(SigningKey::from_random([1; 32])?.public()));
+    let _ = dsse::payload_of(bytes);
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let _ = provenance::run(text);
+    if let Ok(record) = Record::parse(text) {
+        assert_eq!(record.text(), text);
+        let _ = record.key();
+    }
+    let Ok(bundle) = dsse::Bundle::parse(text) else { return };
+    assert_eq!(dsse::payload_of(&dsse::pae(&bundle.payload)), Some(&bundle.payload[..]));
+    assert_eq!(dsse::Bundle::parse(&bundle.text()).as_ref(), Ok(&bundle));
+    let _ = str::from_utf8(&bundle.payload).map(provenance::run);
+    let _ = KEY.as_ref().map(|key| bundle.is_signed_by(key));
 }
 
 /// Parts of evidence, each after its length in four bytes.
@@ -369,7 +406,6 @@ impl ReadAt for Sectors<'_> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::Path;
 
     /// The made-up firmware measures ACPI data, so that fuzzing a host reaches what reads it.
     #[test]
@@ -389,6 +425,20 @@ mod tests {
         let (root, evidence) = td(&seed);
         let td = evidence.verify(TdxRoot::simulated(root), "2026-11-15T12:00:00Z".parse()?);
         assert_eq!(td.map(|td| td.claims().event_log), Ok(true));
+        Ok(())
+    }
+
+    /// The made-up release is whole and signed, so that fuzzing reaches what is behind the readers.
+    #[test]
+    fn the_seeds_of_a_release_are_signed() -> Result<(), Box<dyn std::error::Error>> {
+        let manifest = Manifest::parse(&fs::read_to_string("corpus/manifest/seed")?)?;
+        let record = Record::parse(&fs::read_to_string("corpus/bundle/record")?)?;
+        assert_eq!(record.release, manifest.digest());
+        let bundle = dsse::Bundle::parse(&fs::read_to_string("corpus/bundle/seed")?)?;
+        assert!(bundle.is_signed_by(&record.key()?));
+        let statement = String::from_utf8(bundle.payload)?;
+        assert_eq!(record.statements[0].sha256, Sha256::of(&statement));
+        assert_eq!(provenance::run(&statement)?.id, record.build);
         Ok(())
     }
 

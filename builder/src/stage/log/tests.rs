@@ -141,7 +141,17 @@ fn a_checkpoint_of_another_key_is_none() {
     let refused = grow(folder.path(), texts([1]), None, &SigningKey::from_bytes(&[8; 32]));
     assert!(refused.is_err());
     assert!(grow(folder.path(), texts([1]), Some("example.com/other"), &key()).is_err());
-    assert!(grow(&folder.path().join("new"), texts([1]), None, &key()).is_err());
+}
+
+#[test]
+fn a_log_that_cannot_begin_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let new = parent.path().join("new");
+    for (origin, why) in [(None, "there is no log yet"), (Some("two words"), "cannot begin a log")] {
+        let error = grow(&new, texts([1]), origin, &key()).unwrap_err();
+        assert!(error.to_string().contains(why), "{error:#}");
+        assert!(!new.exists(), "{why}");
+    }
 }
 
 /// Every byte of every file that the checkpoint counts.
