@@ -23,7 +23,7 @@ pub use claims::{TcbStatus, TdxClaims};
 pub use finding::TdxFinding;
 pub use policy::TdxPolicy;
 
-use super::{Genuine, TdxEvidence};
+use super::{Genuine, TdxEvidence, TdxQuote};
 use collateral::Collateral;
 
 /// Who is trusted to vouch for TDs.
@@ -63,7 +63,7 @@ impl TdxEvidence {
     pub fn verify(&self, root: TdxRoot, at: Timestamp) -> Result<Genuine<TdxClaims>, Vec<TdxFinding>> {
         let quote = quote::whole(&self.quote).map_err(|finding| vec![finding])?;
         let findings = log::differences(self.event_log.as_deref(), &quote);
-        let claims = self.vouched_for(root, at).and_then(|vouched| {
+        let claims = self.vouched_for(&quote, root, at).and_then(|vouched| {
             let claims = TdxClaims::new(&quote, &vouched, self.event_log.is_some());
             claims.map_err(|finding| vec![finding])
         });
@@ -75,12 +75,16 @@ impl TdxEvidence {
     }
 
     /// Returns what `dcap-qvl` says of the quote.
-    fn vouched_for(&self, root: TdxRoot, at: Timestamp) -> Result<QuoteClaims, Vec<TdxFinding>> {
+    fn vouched_for(&self, quote: &TdxQuote<'_>, root: TdxRoot, at: Timestamp) -> Result<QuoteClaims, Vec<TdxFinding>> {
         let collateral = Collateral::read(self.collateral.as_deref()).map_err(|finding| vec![finding])?;
         let mut findings = collateral.not_of(at);
         findings.extend(collateral.not_for(&self.quote));
         if !findings.is_empty() {
             return Err(findings);
+        }
+        if !quote::is_signed(&self.quote, quote.signed_size()) {
+            let because = "the attestation key of the quote has not signed it".into();
+            return Err(vec![TdxFinding::TdxSignatureInvalid { because }]);
         }
         let seconds = at.as_second().max(0).unsigned_abs();
         // it would refuse debug TDs and service TDs with a text: our policy refuses them with a finding

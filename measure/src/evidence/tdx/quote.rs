@@ -2,6 +2,8 @@
 
 use alloc::string::ToString as _;
 
+use p256::ecdsa::signature::Verifier as _;
+use p256::ecdsa::{Signature, VerifyingKey};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -34,6 +36,25 @@ pub(super) fn whole(bytes: &[u8]) -> Result<TdxQuote<'_>, TdxFinding> {
     enclosed(signature)?;
     Ok(quote)
 }
+
+/// Whether the attestation key in a [`whole`] quote has signed its body. Nothing is known of that key yet, but a quote that
+/// fails here needs no look at certificates.
+pub(super) fn is_signed(bytes: &[u8], signed_size: usize) -> bool {
+    let (body, rest) = bytes.split_at(signed_size);
+    let Some((signature, rest)) = rest[size_of::<U32>()..].split_first_chunk::<64>() else {
+        return false;
+    };
+    let signature = Signature::from_slice(signature);
+    let key = rest.get(..64).map(|point| [&[UNCOMPRESSED], point].concat());
+    let key = key.and_then(|point| VerifyingKey::from_sec1_bytes(&point).ok());
+    let (Ok(signature), Some(key)) = (signature, key) else {
+        return false;
+    };
+    key.verify(body, &signature).is_ok()
+}
+
+/// What a point in the form of SEC 1 begins with that has both its coordinates.
+const UNCOMPRESSED: u8 = 4;
 
 /// Refuses what is no ECDSA quote of a TD and says what it is.
 fn supported(bytes: &[u8]) -> Result<(), TdxFinding> {
