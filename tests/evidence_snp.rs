@@ -178,17 +178,13 @@ fn one_bit_flipped_anywhere() {
         azure(&folder.join("vtpm/trustee/az-snp-vtpm/evidence-genoa.json")),
         COLLECTED,
     ));
-    // the others differ in nothing that a verifier sees; this is one of each version, product and kind of key
-    let chosen: Vec<_> = [0, 1, 2, 3, 7].map(|index| all[index].clone()).into();
-    let started = std::time::Instant::now();
     let accepted: usize = std::thread::scope(|threads| {
-        let halves = chosen.iter().flat_map(|of| [(of, 0), (of, 1)]);
+        let halves = all.iter().flat_map(|of| [(of, 0), (of, 1)]);
         let runs: Vec<_> = halves
             .map(|((evidence, at), half)| threads.spawn(move || flips(evidence, at, half)))
             .collect();
         runs.into_iter().map(|run| run.join().unwrap()).sum()
     });
-    println!("{} flips, {:?}", chosen.len() * 1184 * 8, started.elapsed());
     assert_eq!(accepted, 0);
 }
 
