@@ -244,7 +244,7 @@ impl Line<'_> {
         if rest.is_empty() {
             return Ok(());
         }
-        let (exit, said) = self.verify(keys, &[&[first.clone()], rest].concat())?;
+        let (exit, said) = self.verify(keys, &[std::slice::from_ref(first), rest].concat())?;
         let codes = codes(&said);
         ensure!(
             exit == 1 && codes.contains("parent-missing"),
