@@ -392,7 +392,7 @@ type Attack = (&'static str, fn(&[PathBuf]) -> Result<()>, &'static str);
 const ATTACKS: [Attack; 4] = [
     ("a replayed quote", replay, "report-data-differs"),
     ("a cut event log", cut_log, "tpm-"),
-    ("an edited output", edit_output, "file-differs"),
+    ("an edited output", edit_output, "digest-differs"),
     ("an edited record", edit_record, "statement-differs"),
 ];
 
