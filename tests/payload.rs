@@ -19,7 +19,7 @@ use builder::model::payload::Payload;
 use builder::model::release::Stamp;
 use builder::stage::parse::Project;
 use builder::stage::payload;
-use builder::world::environment::Proxies;
+use builder::world::environment::{Environment, Proxies};
 use builder::world::net::{Limits, Reach};
 use builder::world::{Mirrors, Net, Store};
 use hostile_mirror::{Answer, Mirror};
@@ -71,7 +71,7 @@ impl Fixture {
             .iter()
             .map(|(name, stamp)| ((*name).to_owned(), *stamp))
             .collect();
-        Net::new(self.store.clone(), mirrors, Proxies::default(), LIMITS, reach).with(Vec::new(), supplied)
+        Net::new(self.store.clone(), mirrors, Proxies::default(), LIMITS, reach).with(Environment::default(), supplied)
     }
 
     #[track_caller]

@@ -13,6 +13,7 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::job::Ordered;
 use crate::stage::attested::Attesting;
 use crate::stage::build::{Build, Signing};
+use crate::stage::compile::Means;
 use crate::stage::lock;
 use crate::stage::parse::Project;
 use crate::stage::release::{Existing, Staging};
@@ -81,15 +82,17 @@ impl Args {
         let ordered = self.order.get()?;
         let signing = self.signing(&ordered)?;
         let (store, net) = self.supply.open(&project.recipe)?;
-        let lock = lock::keep(&project, &net, self.locked)?;
-        ordered.check(lock.digest())?;
-        let workspace = Workspace::take(self.workspace.as_deref(), store.root())?;
-        let build = Build {
+        let means = Means {
             project: &project,
-            lock: &lock,
-            store: &store,
             net: &net,
-            workspace: &workspace,
+            store: &store,
+            workspace: &Workspace::take(self.workspace.as_deref(), store.root())?,
+        };
+        let lock = lock::keep(&means, self.locked)?;
+        ordered.check(lock.digest())?;
+        let build = Build {
+            means,
+            lock: &lock,
             signing: signing.as_ref(),
         };
         build.run(staging)?;

@@ -8,9 +8,11 @@ use super::signing::Terms;
 use super::supply::Supply;
 use crate::mend::Exit;
 use crate::model::record::{self, RECORD, Record};
+use crate::stage::compile::Means;
 use crate::stage::parse::Project;
 use crate::stage::{job, lock};
 use crate::world::given;
+use crate::world::workspace::Workspace;
 
 /// Packs all that a builder needs to build a recipe, or to measure a release again and sign it
 ///
@@ -28,6 +30,9 @@ pub(super) struct Args {
     parent: Option<PathBuf>,
     #[command(flatten)]
     terms: Terms,
+    /// Take along what is compiled: the builder takes it by the digest that the lock names, and need not compile it
+    #[arg(long, conflicts_with = "split")]
+    compiled: bool,
     /// Write to this file
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -48,8 +53,14 @@ impl Args {
     fn build(&self, recipe: &Path, terms: &record::Terms) -> Result<()> {
         let project = Project::read(recipe)?;
         let (store, net) = self.supply.open(&project.recipe)?;
-        let lock = lock::keep(&project, &net, false)?;
-        job::of_recipe(&project, (&lock, terms), (&net, &store), &self.output)
+        let means = Means {
+            project: &project,
+            net: &net,
+            store: &store,
+            workspace: &Workspace::take(None, store.root())?,
+        };
+        let lock = lock::keep(&means, false)?;
+        job::of_recipe(&means, (&lock, terms), self.compiled, &self.output)
     }
 
     fn terms(&self) -> Result<record::Terms> {

@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::cli::supply::Supply;
+use crate::stage::compile::Means;
 use crate::stage::lock;
 use crate::stage::parse::Project;
+use crate::world::workspace::Workspace;
 
-/// Resolves a recipe to exact packages and writes recipe.lock
+/// Resolves a recipe to exact packages, compiles what is to be compiled, and writes recipe.lock
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The recipe's folder
     recipe: PathBuf,
+    /// Folder to compile in [default: memory, or where that is short, the store]
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
     #[command(flatten)]
     supply: Supply,
 }
@@ -20,8 +25,13 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<()> {
         let project = Project::read(&self.recipe)?;
-        let (_, net) = self.supply.open(&project.recipe)?;
-        let lock = lock::renew(&project, &net)?;
+        let (store, net) = self.supply.open(&project.recipe)?;
+        let lock = lock::renew(&Means {
+            project: &project,
+            net: &net,
+            store: &store,
+            workspace: &Workspace::take(self.workspace.as_deref(), store.root())?,
+        })?;
         println!(
             "{} {}",
             lock.digest(),

@@ -35,9 +35,10 @@ impl Supply {
         let store = Store::locate(self.store.as_deref(), &environment)?;
         let mirrors = Mirrors::new(recipe, &self.mirror, &mirror::of_host()?)?;
         let reach = if self.offline { Reach::Offline } else { Reach::Online };
-        let net = Net::new(store.clone(), mirrors, environment.proxies, Limits::default(), reach);
+        let proxies = environment.proxies.clone();
+        let net = Net::new(store.clone(), mirrors, proxies, Limits::default(), reach);
         let supplied = self.take_in(recipe, &store)?;
-        Ok((store, net.with(environment.logins, supplied)))
+        Ok((store, net.with(environment, supplied)))
     }
 
     /// Copies the supplied files into the store, and returns those that were given a payload's name.

@@ -78,6 +78,8 @@ pub struct Package {
 pub enum Tree {
     /// The programs that boot a release here: QEMU and a software TPM.
     Boot,
+    /// The programs that compile payloads: cargo, rustc, a C compiler.
+    Compiler,
     /// A firmware file is taken out of it.
     Firmware,
     /// The initrd of the guest.

@@ -11,6 +11,7 @@ pub mod measurements;
 pub mod oci;
 pub mod payload;
 pub mod profile;
+pub mod program;
 pub mod quorum;
 pub mod rebuild;
 pub mod recipe;

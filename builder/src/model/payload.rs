@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::leaves_its_folder;
 use super::oci::{Name as OciName, Reference};
+use super::program::{Compile, Compiled};
 use super::recipe::Name;
 use super::release::Stamp;
 
@@ -17,7 +18,7 @@ use super::release::Stamp;
 pub struct Declared {
     pub name: Name,
     pub version: String,
-    /// Absent: whoever builds supplies the file.
+    /// Absent: it is compiled, or whoever builds supplies the file.
     #[serde(default)]
     pub source: Option<Source>,
     /// Absent: that of the recipe's own file, of the artifact's only layer, or of what is supplied.
@@ -34,6 +35,9 @@ pub struct Declared {
     /// Package URL.
     #[serde(default)]
     pub purl: Option<String>,
+    /// How it is compiled.
+    #[serde(default)]
+    pub compile: Option<Compile>,
 }
 
 /// A payload by digest, as a lock names it.
@@ -53,6 +57,9 @@ pub struct Payload {
     pub licence: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purl: Option<String>,
+    /// What it was compiled from: its digest is that of what came out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiled: Option<Compiled>,
 }
 
 /// Where a payload goes, and how.
@@ -121,8 +128,15 @@ impl Declared {
             } => Some("bytes from a URL need their `sha256`"),
             Self { purl: Some(purl), .. } if !purl.starts_with("pkg:") => Some("a package URL begins with `pkg:`"),
             Self { version, .. } if version.trim().is_empty() => Some("its version is empty"),
-            _ => None,
+            Self { compile: Some(_), .. } if self.is_given() => {
+                Some("it is compiled: leave `source`, `sha256`, `size` and `unpack` out")
+            }
+            Self { compile, .. } => compile.as_ref().and_then(Compile::problem),
         }
+    }
+
+    fn is_given(&self) -> bool {
+        self.source.is_some() || self.sha256.is_some() || self.size.is_some() || self.place.unpack
     }
 
     /// Returns the payload whose bytes have this size and digest.
@@ -136,6 +150,7 @@ impl Declared {
             place: self.place.clone(),
             licence: self.licence.clone(),
             purl: self.purl.clone(),
+            compiled: None,
         }
     }
 }

@@ -27,6 +27,9 @@ pub struct Recipe {
     pub kernel: String,
     /// The suite that the tool tree comes from.
     pub tools: String,
+    /// The suite that the compiler comes from, for payloads that are compiled.
+    #[serde(default)]
+    pub compiler: Option<String>,
     /// Kernel parameters before those that begat adds for the root.
     #[serde(default)]
     pub command_line: Vec<String>,
@@ -194,7 +197,8 @@ impl Recipe {
     /// As [`parse`], and names that nothing declares.
     pub fn parse(text: &str) -> Result<Self> {
         let recipe: Self = parse("recipe.toml", text)?;
-        for suite in [&recipe.tools, &recipe.root.suite, &recipe.initrd.suite] {
+        let suites = [&recipe.tools, &recipe.root.suite, &recipe.initrd.suite];
+        for suite in suites.into_iter().chain(&recipe.compiler) {
             recipe.suite(suite)?;
         }
         recipe.check_payloads()?;
@@ -207,7 +211,9 @@ impl Recipe {
         for declared in &self.payload {
             let name = declared.name.to_string();
             let twice = (!names.insert(name.clone())).then_some("another payload has its name");
-            if let Some(problem) = twice.or_else(|| declared.problem()) {
+            let alone = declared.compile.is_some() && self.compiler.is_none();
+            let alone = alone.then_some("it is compiled, and recipe.toml names no suite for the `compiler`");
+            if let Some(problem) = twice.or(alone).or_else(|| declared.problem()) {
                 let problem = format!("the payload {name} of recipe.toml cannot be: {problem}");
                 return Err(Exit::Usage.because(problem, format!("correct the [[payload]] {name}")));
             }

@@ -41,7 +41,8 @@ pub struct Manifest {
 }
 
 /// The size and the digest of a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Stamp {
     pub sha256: Sha256,
     /// Size in bytes.

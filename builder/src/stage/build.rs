@@ -18,27 +18,22 @@ use crate::model::release::Origin;
 use crate::model::{Lock, Manifest, Measurements, Request};
 use crate::stage::assemble::{self, Inputs};
 use crate::stage::attested::{Attesting, Witness};
+use crate::stage::compile::Means;
 use crate::stage::describe::{self, Described};
 use crate::stage::export::{self, PROFILE};
 use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
 use crate::stage::origins::Packages;
-use crate::stage::parse::{LOCK, Project};
+use crate::stage::parse::LOCK;
 use crate::stage::release::{Staging, Stamps};
 use crate::stage::{fetch, payload, recipe, rules, say, sign};
 use crate::world::clock;
-use crate::world::net::Net;
 use crate::world::room::{self, Place};
-use crate::world::store::Store;
-use crate::world::workspace::Workspace;
 
 /// What a build works on and with.
 pub struct Build<'a> {
-    pub project: &'a Project,
+    pub means: Means<'a>,
     pub lock: &'a Lock,
-    pub store: &'a Store,
-    pub net: &'a Net,
-    pub workspace: &'a Workspace,
     /// Who signs, if anybody does.
     pub signing: Option<&'a Signing>,
 }
@@ -106,15 +101,16 @@ impl Build<'_> {
     pub fn run(&self, staging: Staging) -> Result<Manifest> {
         let origin = self.origin();
         let dispatched = self.signing.map(|signing| signing.dispatch(&origin)).transpose()?;
-        payload::fetch(self.lock, self.project, self.net, self.store)?;
-        fetch::fetch(self.lock, self.net)?;
-        let tools = fetch::tool_tree(self.lock, Tree::Tools, self.net, self.store)?;
+        payload::fetch(self.lock, self.means.project, self.means.net, self.means.store)?;
+        fetch::fetch(self.lock, self.means.net)?;
+        self.means.fetch(self.lock)?;
+        let tools = fetch::tool_tree(self.lock, Tree::Tools, self.means.net, self.means.store)?;
         let inputs = Inputs {
-            project: self.project,
+            project: self.means.project,
             lock: self.lock,
-            store: self.store,
+            store: self.means.store,
             tree: &tools.path,
-            workspace: self.workspace,
+            workspace: self.means.workspace,
         };
         let folder = staging.folder().to_owned();
         let made = self.make(&inputs, &staging, &folder);
@@ -134,11 +130,11 @@ impl Build<'_> {
     }
 
     fn origin(&self) -> Origin {
-        let recipe = &self.project.recipe;
+        let recipe = &self.means.project.recipe;
         Origin {
             name: recipe.name.clone(),
             epoch: recipe.epoch,
-            recipe: self.project.digest,
+            recipe: self.means.project.digest,
             lock: self.lock.digest(),
         }
     }
@@ -146,11 +142,11 @@ impl Build<'_> {
     /// Fills the folder of the release.
     fn make(&self, inputs: &Inputs<'_>, staging: &Staging, folder: &Path) -> Result<Stamps> {
         let (artifacts, mut packages) = assemble::assemble(inputs, folder)?;
-        packages.extend(describe::packages_beside(self.lock, self.store)?);
+        packages.extend(describe::packages_beside(self.lock, self.means.store)?);
         rules::check_artifacts(&artifacts, folder)?;
         say("measure", "what each launch will report");
         let stamps = staging.stamps(Stamps::new())?;
-        let launches = measure::launches(&self.project.recipe.launch, &artifacts, &stamps)?;
+        let launches = measure::launches(&self.means.project.recipe.launch, &artifacts, &stamps)?;
         let measurements = Measured::read(&launches, folder)?.measure(launches)?;
         say("release", "documents and manifest");
         self.write_documents(folder, (&artifacts, &packages), &stamps, &measurements)?;
@@ -164,11 +160,11 @@ impl Build<'_> {
         stamps: &Stamps,
         measurements: &Measurements,
     ) -> Result<()> {
-        let payloads = payload::all(self.lock, self.store)?;
+        let payloads = payload::all(self.lock, self.means.store)?;
         let described = Described {
             payloads: &payloads,
             folder,
-            recipe: &self.project.recipe,
+            recipe: &self.means.project.recipe,
             lock: self.lock,
             artifacts,
             stamps,
@@ -177,15 +173,15 @@ impl Build<'_> {
         let fixed = [
             (
                 buildinfo::FILE,
-                buildinfo::text(&self.project.recipe, self.lock, stamps),
+                buildinfo::text(&self.means.project.recipe, self.lock, stamps),
             ),
             ("measurements.json", measurements.text()),
-            ("recipe.toml", self.project.text.clone()),
+            ("recipe.toml", self.means.project.text.clone()),
             (LOCK, self.lock.text()),
         ];
         let documents = fixed.into_iter().chain(described.documents()?);
         let documents = documents.map(|(name, text)| (name, text.into_bytes()));
-        let carried = [(recipe::FILE, recipe::pack(self.project)?)];
+        let carried = [(recipe::FILE, recipe::pack(self.means.project)?)];
         let documents = documents.chain(carried).chain(self.for_verifiers(measurements)?);
         let documents: Vec<_> = documents.collect();
         documents.iter().try_for_each(|(name, text)| {
@@ -195,8 +191,8 @@ impl Build<'_> {
 
     /// What verifiers are told, on the machines that the recipe names.
     fn for_verifiers(&self, measurements: &Measurements) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let recipe = &self.project.recipe;
-        let platform = self.project.platform.as_ref();
+        let recipe = &self.means.project.recipe;
+        let platform = self.means.project.platform.as_ref();
         let profile = platform.map(|(profile, _)| profile);
         let release = Predicted::new(&recipe.name, self.lock.digest(), measurements, profile);
         let mut documents = export::documents(&release, recipe.epoch)?;

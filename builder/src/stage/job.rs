@@ -16,11 +16,11 @@ use crate::model::Lock;
 use crate::model::lock::Tree;
 use crate::model::record::Terms;
 use crate::model::release::{FileName, MANIFEST};
-use crate::stage::parse::{LOCK, Project};
+use crate::stage::compile::Means;
+use crate::stage::parse::LOCK;
 use crate::stage::release::Existing;
 use crate::stage::{fetch, payload, recipe, sign};
 use crate::world::files;
-use crate::world::net::Net;
 use crate::world::store::Store;
 
 /// The members: the job, the recipe and its lock, the store, or the release.
@@ -33,26 +33,37 @@ struct Job {
     archive: Builder<BufWriter<NamedTempFile>>,
 }
 
-/// Writes the job of building a recipe: with its sources and everything that its lock names.
+/// Writes the job of building a recipe: with its sources and everything that its lock names, and with what is `compiled`
+/// in the place of the compiler where that is wanted.
 ///
 /// # Errors
 /// Something that no mirror has as the lock names it; a disk that is full.
-pub fn of_recipe(
-    project: &Project,
-    (lock, terms): (&Lock, &Terms),
-    (net, store): (&Net, &Store),
-    to: &Path,
-) -> Result<()> {
+pub fn of_recipe(means: &Means<'_>, (lock, terms): (&Lock, &Terms), compiled: bool, to: &Path) -> Result<()> {
+    let Means {
+        project, net, store, ..
+    } = *means;
     payload::fetch(lock, project, net, store)?;
     fetch::fetch(lock, net)?;
+    match compiled {
+        true => drop(means.fetch(lock)?),
+        false => drop(fetch::tool_tree(lock, Tree::Compiler, net, store)?),
+    }
     let mut job = Job::begin(to, lock, terms)?;
     job.add_bytes(recipe::FILE, &recipe::pack(project)?)?;
     job.add_bytes(LOCK, lock.text().as_bytes())?;
     let packages = lock.package.iter();
-    let packages = packages.filter(|package| package.why.keys().any(|tree| *tree != Tree::Boot));
+    let compiles = !compiled;
+    let needed = |tree: &Tree| *tree != Tree::Boot && (compiles || *tree != Tree::Compiler);
+    let packages = packages.filter(|package| package.why.keys().any(needed));
     let packages = packages.map(|package| (package.sha256, package.size));
-    let payloads = lock.payload.iter().map(|payload| (payload.sha256, payload.size));
-    for (sha256, size) in packages.chain(payloads) {
+    let payloads = lock.payload.iter();
+    let payloads = payloads.filter(|payload| compiled || payload.compiled.is_none());
+    let payloads = payloads.map(|payload| (payload.sha256, payload.size));
+    let crates = lock.payload.iter().filter_map(|payload| payload.compiled.as_ref());
+    let crates = crates
+        .flat_map(|compiled| &compiled.crates)
+        .map(|one| (one.sha256, one.size));
+    for (sha256, size) in packages.chain(payloads).chain(crates) {
         job.add_from(store, &sha256, size)?;
     }
     job.end(to)

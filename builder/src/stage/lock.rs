@@ -10,17 +10,18 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::Lock;
 use crate::model::lock::Tree;
 use crate::model::recipe::Firmware;
+use crate::stage::compile::Means;
 use crate::stage::parse::{LOCK, PARTIAL_LOCK, Project};
 use crate::stage::resolve::{Wanted, resolve};
 use crate::stage::{payload, say};
 use crate::world::clock;
-use crate::world::net::Net;
 
 /// Returns the recipe's lock; where there is none, or an older recipe's, writes a new one unless `locked`.
 ///
 /// # Errors
 /// As [`renew`]; with `locked`, a lock that is missing or not this recipe's.
-pub fn keep(project: &Project, net: &Net, locked: bool) -> Result<Lock> {
+pub fn keep(means: &Means<'_>, locked: bool) -> Result<Lock> {
+    let project = means.project;
     let problem = match read(project)? {
         Some(lock) if lock.recipe == project.digest => return Ok(lock),
         Some(lock) => format!(
@@ -33,14 +34,15 @@ pub fn keep(project: &Project, net: &Net, locked: bool) -> Result<Lock> {
         return Err(Exit::LockMismatch.because(problem, "write it: begat lock RECIPE, or leave --locked out"));
     }
     say("lock", &problem);
-    renew(project, net)
+    renew(means)
 }
 
-/// Resolves the recipe as the archives are now, and writes its lock.
+/// Resolves the recipe as the archives are now, compiles what is to be compiled, and writes its lock.
 ///
 /// # Errors
-/// As [`resolve`], and a lock that cannot be written.
-pub fn renew(project: &Project, net: &Net) -> Result<Lock> {
+/// As [`resolve`] and [`Means::lock`], and a lock that cannot be written.
+pub fn renew(means: &Means<'_>) -> Result<Lock> {
+    let Means { project, net, .. } = *means;
     say("lock", "signed metadata and dependencies");
     let previous = read(project)?;
     let firmware: Vec<Firmware> = project.firmware.iter().map(|(_, firmware)| firmware.clone()).collect();
@@ -55,6 +57,9 @@ pub fn renew(project: &Project, net: &Net) -> Result<Lock> {
     let payload = payload::lock(project, net)?; // before the archives are asked: it fails sooner
     let mut lock = resolve(&wanted, previous.as_ref(), clock::now(), net)?;
     lock.payload = payload;
+    let compiled = means.lock(&lock, previous.as_ref())?;
+    lock.payload.extend(compiled);
+    lock.payload.sort();
     write(project, &lock)?;
     let count = |tree| lock.packages(tree).count();
     let (root, initrd, tools) = (count(Tree::Root), count(Tree::Initrd), count(Tree::Tools));

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod appraise;
+pub mod archive;
 pub mod assemble;
 pub mod attested;
 pub mod base;
@@ -10,7 +11,9 @@ pub mod build;
 pub mod chain;
 pub mod collateral;
 pub mod collect;
+pub mod compile;
 pub mod contents;
+pub mod crates;
 pub mod describe;
 pub mod difference;
 pub mod disk;
@@ -54,6 +57,7 @@ use crate::world::sandbox::Line;
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Work {
     Boot(boot::Machine),
+    Compile(compile::Job),
     Guest(guest::Guest),
 }
 
@@ -65,6 +69,7 @@ impl Work {
     pub fn perform(&self, line: Line) -> Result<()> {
         match self {
             Self::Boot(machine) => line.answer(&()).and_then(|()| machine.boot()),
+            Self::Compile(job) => job.compile(line),
             Self::Guest(guest) => guest.make(line),
         }
     }

@@ -10,7 +10,9 @@ use measure::Sha256;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Profile;
 use crate::model::lock::Source;
+use crate::model::program::Compile;
 use crate::model::recipe::{self, Firmware, Kernel, Recipe};
+use crate::stage::archive::{Member, Members};
 use crate::stage::rules;
 use crate::world::tidy;
 
@@ -31,7 +33,9 @@ pub struct Project {
     /// The platform profile that the recipe names, and its text.
     pub platform: Option<(Profile, String)>,
     /// The descriptions of firmware and kernel: where the recipe names each, and its text.
-    pub descriptions: Vec<(PathBuf, String)>,
+    descriptions: Vec<(PathBuf, String)>,
+    /// The source of each payload that is compiled, below its workspace, by the payload's name.
+    pub programs: BTreeMap<String, Members>,
     /// The digest of everything above.
     pub digest: Sha256,
 }
@@ -70,7 +74,8 @@ impl Project {
             recipe.suite(suite)?;
         }
         let sources = sources(folder)?;
-        let digest = digest(&sources, &named);
+        let programs = programs(folder, &recipe)?;
+        let digest = digest(&sources, &named, &programs);
         let keyrings = keyrings(folder, &recipe)?;
         let platform = platform(folder, &recipe, &sources)?;
         Ok(Self {
@@ -83,8 +88,26 @@ impl Project {
             keyrings,
             platform,
             descriptions: named,
+            programs,
             digest,
         })
+    }
+
+    /// Returns what the recipe names beside its own files: where, from its folder, and what is there.
+    pub fn beside(&self) -> impl Iterator<Item = (PathBuf, Member)> {
+        let described = self.descriptions.iter().map(|(place, text)| {
+            let (content, executable) = (text.clone().into_bytes(), false);
+            (place.clone(), Member::File { content, executable })
+        });
+        let compiled = self.recipe.payload.iter().filter_map(|payload| {
+            let members = self.programs.get(&payload.name.to_string())?;
+            Some((payload.compile.as_ref()?, members))
+        });
+        let sources = compiled.flat_map(|(compile, members)| {
+            let place = |path: &PathBuf| Path::new(&compile.workspace).join(path);
+            members.iter().map(move |(path, member)| (place(path), member.clone()))
+        });
+        described.chain(sources)
     }
 }
 
@@ -164,14 +187,55 @@ fn sources(folder: &Path) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// One digest over the recipe's files and the descriptions that it names: each field has its length in front.
-fn digest(sources: &[Source], named: &[(PathBuf, String)]) -> Sha256 {
+/// The source of each payload that is compiled.
+fn programs(folder: &Path, recipe: &Recipe) -> Result<BTreeMap<String, Members>> {
+    let compiled = recipe.payload.iter();
+    let compiled = compiled.filter_map(|payload| Some((payload.name.to_string(), payload.compile.as_ref()?)));
+    let read = |(name, compile): (String, &Compile)| {
+        let members = source(&folder.join(&compile.workspace), compile);
+        let problem = format!("cannot read the source of the payload {name}");
+        let mend = "correct its `workspace` and `source` in recipe.toml";
+        Ok((name, members.or_mend(Exit::Usage, problem, mend)?))
+    };
+    compiled.map(read).collect()
+}
+
+fn source(workspace: &Path, compile: &Compile) -> Result<Members> {
+    let mut members = Members::new();
+    for name in &compile.source {
+        let whole = workspace.join(name);
+        let mut add = |path: PathBuf| -> Result<()> {
+            let member = Member::read(&workspace.join(&path)).with_context(|| path.display().to_string())?;
+            members.insert(path, member);
+            Ok(())
+        };
+        add(name.into())?;
+        if whole.is_dir() {
+            let paths = tidy::walk(&whole)?.into_iter();
+            paths.map(|path| Path::new(name).join(path)).try_for_each(add)?;
+        }
+    }
+    Ok(members)
+}
+
+/// One digest over the recipe's files, the descriptions that it names, and the source of what is compiled: each field has
+/// its length in front.
+fn digest(sources: &[Source], named: &[(PathBuf, String)], programs: &BTreeMap<String, Members>) -> Sha256 {
     let files = sources
         .iter()
         .map(|source| format!("{} {} {}", source.sha256, source.executable, source.path));
     let named = named.iter().map(|(_, text)| Sha256::of(text).to_string());
+    let compiled = programs.iter().flat_map(|(name, members)| {
+        let line = move |(path, member): (&PathBuf, &Member)| {
+            let digest = member.sha256().map_or("-".into(), |sha256| sha256.to_string());
+            let executable = matches!(member, Member::File { executable: true, .. });
+            format!("{digest} {executable} {name}/{}", path.display())
+        };
+        members.iter().map(line)
+    });
     let lines: Vec<String> = files
         .chain(named)
+        .chain(compiled)
         .map(|line| format!("{} {line}\n", line.len()))
         .collect();
     Sha256::of(lines.concat())

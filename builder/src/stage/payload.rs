@@ -28,13 +28,15 @@ const UNPACKED_LIMIT: u64 = 32 << 30;
 /// What a file has that says nothing else.
 const PLAIN: Mode = Mode(0o644);
 
-/// Returns what exactly the recipe's payloads are, sorted; sizes that it does not name are asked for.
+/// Returns what exactly the recipe's payloads are, sorted, but those that are compiled; sizes that it does not name are
+/// asked for.
 ///
 /// # Errors
 /// Payloads whose digest or size nobody says: all of them, with how to supply them.
 pub fn lock(project: &Project, net: &Net) -> Result<Vec<Payload>> {
     let (mut locked, mut missing) = (Vec::new(), Vec::new());
-    for declared in &project.recipe.payload {
+    let given = project.recipe.payload.iter();
+    for declared in given.filter(|declared| declared.compile.is_none()) {
         match stamp(declared, project, net) {
             Ok(stamp) => locked.push(declared.locked(stamp)),
             Err(error) if is_missing(&error) => missing.push((&declared.name, unlocked(declared), error)),
@@ -80,13 +82,14 @@ fn own(project: &Project, path: &str) -> Result<Stamp> {
     found.ok_or_else(|| Exit::Usage.because(problem(), "put it there, or correct `source` in recipe.toml"))
 }
 
-/// Brings every payload of the lock into the store.
+/// Brings every payload of the lock into the store, but those that are compiled.
 ///
 /// # Errors
 /// Payloads that cannot be had: all of them, with how to supply them; bytes that are not the locked ones.
 pub fn fetch(lock: &Lock, project: &Project, net: &Net, store: &Store) -> Result<()> {
     let mut missing = Vec::new();
-    for payload in &lock.payload {
+    let given = lock.payload.iter();
+    for payload in given.filter(|payload| payload.compiled.is_none()) {
         let Err(absence) = store.checked(&payload.sha256, payload.size) else {
             continue;
         };

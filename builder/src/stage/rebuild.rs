@@ -16,7 +16,7 @@ use crate::stage::build::Build;
 use crate::stage::difference::{self, Difference};
 use crate::stage::parse::Project;
 use crate::stage::release::{Existing, Staging};
-use crate::stage::{lock, rebuilds, recipe, sign, verify};
+use crate::stage::{compile, lock, rebuilds, recipe, sign, verify};
 use crate::world::net::Net;
 use crate::world::scratch::Scratch;
 use crate::world::store::Store;
@@ -85,7 +85,7 @@ impl Original {
     /// As the stages of a build say; then nothing is stated.
     pub fn rebuild(&self, means: &Means<'_>, key: &SigningKey, statements: &Path) -> Result<Rebuilt> {
         let started = clock::now();
-        let lock = lock::keep(&self.project, means.net, true)?;
+        let lock = lock::keep(&self.compiling(means), true)?;
         let place = Scratch::new(means.store.root(), "rebuild-")?;
         let releases = place.path().join("releases"); // whoever publishes locks it, and the place is locked already
         fs::create_dir(&releases).with_context(|| format!("cannot make {}", releases.display()))?;
@@ -107,14 +107,21 @@ impl Original {
 
     fn build(&self, means: &Means<'_>, lock: &Lock, folder: &Path) -> Result<Manifest> {
         let build = Build {
-            project: &self.project,
+            means: self.compiling(means),
             lock,
-            store: means.store,
-            net: means.net,
-            workspace: means.workspace,
             signing: None,
         };
         build.run(Staging::begin(folder, Existing::Refuse)?)
+    }
+
+    fn compiling<'a>(&'a self, means: &Means<'a>) -> compile::Means<'a> {
+        let Means { store, net, workspace } = *means;
+        compile::Means {
+            project: &self.project,
+            net,
+            store,
+            workspace,
+        }
     }
 
     /// A signed release says in its provenance who built it: another begat may well write other documents.

@@ -1,18 +1,17 @@
 //! A recipe's folder into `recipe.tar` of a release, and out of it: whoever has the release can build it again.
 //!
-//! The archive holds everything that the recipe's digest covers: the recipe's own files, and the descriptions of
-//! firmware and kernel, each where the recipe names it. Unpacked, it is a folder that `begat build --locked` takes.
+//! The archive holds everything that the recipe's digest covers: the recipe's own files, the descriptions of firmware
+//! and kernel, and the source of what is compiled, each where the recipe names it. Unpacked, it is a folder that `begat build --locked` takes.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use measure::Sha256;
-use tar::{Archive, Builder, EntryType, Header};
+use tar::Archive;
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::recipe::Recipe;
+use crate::stage::archive::{self, Member, Members};
 use crate::stage::parse::{self, Project};
 use crate::world::{files, tidy, unpack};
 
@@ -22,21 +21,13 @@ pub const FILE: &str = "recipe.tar";
 /// What the archive may have, in bytes.
 const LIMIT: u64 = 1 << 30;
 
-/// A member of the archive.
-#[derive(Eq, PartialEq)]
-enum Member {
-    Directory,
-    File { content: Vec<u8>, executable: bool },
-    Symlink { target: PathBuf },
-}
-
 /// Returns the archive of a recipe, the same whoever packs it, wherever and whenever.
 ///
 /// # Errors
 /// A file that cannot be read or has changed since the recipe was; a description that the recipe names by an absolute
 /// path.
 pub fn pack(project: &Project) -> Result<Vec<u8>> {
-    let mut members = BTreeMap::new();
+    let mut members = Members::new();
     let home = home(&project.recipe)?;
     for path in tidy::walk(&project.folder)? {
         if !parse::is_lock(&path) {
@@ -44,70 +35,27 @@ pub fn pack(project: &Project) -> Result<Vec<u8>> {
             members.insert(home.join(path), member);
         }
     }
-    for (place, text) in &project.descriptions {
-        let (content, executable) = (text.clone().into_bytes(), false);
-        let path = Place::of(place)?.below(&home);
-        let known = members.insert(path.clone(), Member::File { content, executable });
+    for (place, member) in project.beside() {
+        let path = Place::of(&place)?.below(&home);
+        let known = members.insert(path.clone(), member);
         if known.is_some_and(|known| members.get(&path) != Some(&known)) {
             let problem = format!("{} would be in {FILE} twice", path.display());
             return Err(Exit::Unsupported.because(problem, "name the folder otherwise in recipe.toml"));
         }
     }
-    write(members, project.recipe.epoch.as_second())
+    archive::write(&members, project.recipe.epoch.as_second())
 }
 
 fn member(project: &Project, path: &Path) -> Result<Member> {
-    let whole = project.folder.join(path);
-    let metadata = fs::symlink_metadata(&whole)?;
-    if metadata.is_dir() {
-        return Ok(Member::Directory);
-    }
-    let member = match metadata.is_symlink() {
-        true => Member::Symlink {
-            target: fs::read_link(&whole)?,
-        },
-        false => Member::File {
-            content: fs::read(&whole)?,
-            executable: tidy::is_executable(&metadata),
-        },
-    };
-    let sha256 = match &member {
-        Member::File { content, .. } => Sha256::of(content),
-        Member::Symlink { target } => Sha256::of(target.as_os_str().as_encoded_bytes()),
-        Member::Directory => unreachable!("it was returned"),
+    let member = Member::read(&project.folder.join(path))?;
+    let Some(sha256) = member.sha256() else {
+        return Ok(member);
     };
     let mut sources = project.sources.iter();
     match sources.any(|source| Path::new(&source.path) == path && source.sha256 == sha256) {
         true => Ok(member),
         false => Err(Exit::Usage.because("it has changed since the build began", "build again")),
     }
-}
-
-fn write(members: BTreeMap<PathBuf, Member>, time: i64) -> Result<Vec<u8>> {
-    let mut archive = Builder::new(Vec::new());
-    for (path, member) in members {
-        let header = &mut Header::new_gnu();
-        header.set_mtime(time.try_into().context("the epoch is before 1970")?);
-        header.set_size(0);
-        match member {
-            Member::Directory => {
-                header.set_entry_type(EntryType::Directory);
-                header.set_mode(0o755);
-                archive.append_data(header, path, &[][..])?;
-            }
-            Member::File { content, executable } => {
-                header.set_mode(if executable { 0o755 } else { 0o644 });
-                header.set_size(content.len() as u64);
-                archive.append_data(header, path, content.as_slice())?;
-            }
-            Member::Symlink { target } => {
-                header.set_entry_type(EntryType::Symlink);
-                header.set_mode(0o777);
-                archive.append_link(header, path, target)?;
-            }
-        }
-    }
-    archive.into_inner().context("cannot end the archive")
 }
 
 /// Unpacks the recipe of the release in `folder` to `to`, with the release's lock, and reads it.
@@ -138,7 +86,9 @@ pub fn unpack(release: &Path, to: &Path) -> Result<Project> {
 
 /// Where the recipe's folder is in the archive: as deep as the places that it names above itself need.
 fn home(recipe: &Recipe) -> Result<PathBuf> {
-    let places = recipe.firmware.iter().chain([&recipe.kernel]);
+    let workspaces = recipe.payload.iter().filter_map(|payload| payload.compile.as_ref());
+    let workspaces = workspaces.map(|compile| &compile.workspace);
+    let places = recipe.firmware.iter().chain([&recipe.kernel]).chain(workspaces);
     let places: Vec<Place> = places.map(|place| Place::of(place.as_ref())).collect::<Result<_>>()?;
     let depth = places.iter().map(|place| place.up).max().unwrap_or(0);
     let mut home: PathBuf = (1..depth).map(|_| "recipes").collect();
@@ -181,6 +131,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tar::{Builder, Header};
 
     #[test]
     fn a_place_is_found_from_the_recipes_folder() {

@@ -57,6 +57,9 @@ const TOOLS: [&str; 10] = [
     "zstd",                   // initrds are compressed with it
 ];
 
+/// What compiles payloads: unpacked from their packages, never configured.
+const COMPILER: [&str; 5] = ["cargo", "coreutils", "gcc", "libc6-dev", "rustc"];
+
 /// What boots a release here: unpacked from their packages, never configured.
 const BOOT: [&str; 2] = [
     "qemu-system-x86", // the virtual machine
@@ -66,7 +69,7 @@ const BOOT: [&str; 2] = [
 /// The packages that a kernel's meta package may lead to; what else it depends on is not measured.
 const KERNELS: [&str; 3] = ["linux-binary-", "linux-image-", "linux-modules-"];
 
-/// What is in `TOOLS` and `BOOT` is not the recipe's wish.
+/// What is in `TOOLS`, `COMPILER` and `BOOT` is not the recipe's wish.
 const OURS: &str = "begat";
 
 /// What the recipe asks for.
@@ -131,7 +134,11 @@ fn trees<'a>(wanted: &Wanted<'a>) -> Vec<Choice<'a>> {
         names.iter().map(String::as_str).collect()
     }
     let Recipe {
-        tools, root, initrd, ..
+        tools,
+        root,
+        initrd,
+        compiler,
+        ..
     } = wanted.recipe;
     let choice = |tree, suite, names| Choice { tree, suite, names };
     let mut trees = vec![
@@ -141,6 +148,8 @@ fn trees<'a>(wanted: &Wanted<'a>) -> Vec<Choice<'a>> {
         choice(Tree::Root, &root.suite, names(&root.packages)),
         choice(Tree::Tools, tools, TOOLS.to_vec()),
     ];
+    let compiler = compiler.iter();
+    trees.extend(compiler.map(|suite| choice(Tree::Compiler, suite, COMPILER.to_vec())));
     let firmware = wanted.firmware.iter();
     trees.extend(firmware.map(|firmware| choice(Tree::Firmware, &firmware.suite, vec![&firmware.package])));
     trees
@@ -150,7 +159,7 @@ impl Choice<'_> {
     fn choose<'p>(&self, universe: &Universe<'p>) -> Result<Vec<Chosen<'p>>> {
         let chosen = match self.tree {
             Tree::Root | Tree::Initrd => solve::solve(universe, &self.names, RECIPE),
-            Tree::Tools | Tree::Boot => solve::solve(universe, &self.names, OURS),
+            Tree::Tools | Tree::Compiler | Tree::Boot => solve::solve(universe, &self.names, OURS),
             Tree::Firmware => self.follow(universe, &[]),
             Tree::Kernel => self.follow(universe, &KERNELS),
         };
@@ -214,10 +223,13 @@ fn universe<'a>(parts: impl Iterator<Item = &'a Part>) -> Result<Universe<'a>> {
 }
 
 impl Wanted<'_> {
-    /// The suite and those that amend it.
+    /// The suite, what it adds to where it is one of backports, and those that amend that.
     fn parts(&self, suite: &str) -> Vec<String> {
-        let amendments = AMENDMENTS.iter().map(|amendment| format!("{suite}-{amendment}"));
-        let declared = amendments.filter(|name| self.recipe.suites.contains_key(name));
+        let base = suite.strip_suffix("-backports");
+        let amended = base.unwrap_or(suite);
+        let amendments = AMENDMENTS.iter().map(|amendment| format!("{amended}-{amendment}"));
+        let added = base.map(str::to_owned).into_iter().chain(amendments);
+        let declared = added.filter(|name| self.recipe.suites.contains_key(name));
         std::iter::once(suite.to_owned()).chain(declared).collect()
     }
 

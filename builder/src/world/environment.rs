@@ -10,6 +10,8 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Which way to the network.
     pub proxies: Proxies,
+    /// The folder of cargo, `$CARGO_HOME` or `$HOME/.cargo`: what it has fetched is there.
+    pub cargo: Option<PathBuf>,
     /// Where credentials of registries are kept, the first first: see [`super::credentials`].
     pub logins: Vec<PathBuf>,
 }
@@ -40,6 +42,7 @@ impl Environment {
         let none = either("no_proxy", "NO_PROXY").unwrap_or_default();
         Self {
             cache: absolute("XDG_CACHE_HOME").or_else(home),
+            cargo: absolute("CARGO_HOME").or_else(|| below("HOME", ".cargo")),
             logins: logins.into_iter().flatten().collect(),
             proxies: Proxies {
                 // Upper case would let a web server's clients choose it, were begat run by CGI: curl has the same rule.

@@ -1,5 +1,6 @@
 //! The only effects: programs, virtual machines, namespaces, the network, the store, the clock, the environment.
 
+mod cargo;
 pub mod clock;
 mod confine;
 pub mod credentials;

@@ -11,7 +11,7 @@ use anyhow::{Error, Result};
 use measure::Sha256;
 
 use super::download::{Download, Trouble};
-use super::environment::Proxies;
+use super::environment::{Environment, Proxies};
 use super::http::Client;
 use super::partial::Partial;
 use super::progress::Progress;
@@ -37,6 +37,8 @@ pub struct Net {
     pub(super) access: Access,
     /// Payloads that the command line supplies, by name.
     pub(super) supplied: BTreeMap<String, Stamp>,
+    /// The folder of cargo.
+    pub(super) cargo: Option<PathBuf>,
 }
 
 /// How long and how often.
@@ -126,16 +128,19 @@ impl Net {
                 ..Access::default()
             },
             supplied: BTreeMap::new(),
+            cargo: None,
         }
     }
 
-    /// Returns the net that has these files with credentials for registries, and these payloads by name.
+    /// Returns the net that has what the user `has` to offer, and these payloads by name.
     #[must_use]
-    pub fn with(self, logins: Vec<PathBuf>, supplied: BTreeMap<String, Stamp>) -> Self {
+    pub fn with(self, has: Environment, supplied: BTreeMap<String, Stamp>) -> Self {
+        let Environment { logins, cargo, .. } = has;
         let access = Access { logins, ..self.access };
         Self {
             access,
             supplied,
+            cargo,
             ..self
         }
     }

@@ -19,7 +19,7 @@ use crate::mend::Exit;
 use crate::model::lock::Package;
 
 /// The version of what [`skeleton`] and [`unpack`] make of the same packages.
-const FORMAT: &str = "begat tool tree 1\n";
+const FORMAT: &str = "begat tool tree 2\n";
 
 /// A folder with the programs of some packages.
 #[derive(Clone, Debug)]
@@ -183,7 +183,7 @@ fn skeleton(root: &Path) -> io::Result<()> {
 /// Commands that a maintainer script would have linked.
 fn alternatives(root: &Path) -> io::Result<()> {
     let bin = root.join("usr/bin");
-    for (name, program) in [("awk", "mawk"), ("which", "which.debianutils")] {
+    for (name, program) in [("awk", "mawk"), ("cc", "gcc"), ("which", "which.debianutils")] {
         let link = bin.join(name);
         if bin.join(program).is_file() && link.symlink_metadata().is_err() {
             symlink(program, link)?;
