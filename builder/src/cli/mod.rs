@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod inside;
 mod inspect;
+mod itself;
 mod job;
 mod judging;
 mod lock;
@@ -30,7 +31,7 @@ use anyhow::Result;
 
 /// Builds guest images of confidential VMs: reproducible, measured before the first boot.
 #[derive(clap::Parser)]
-#[command(version)]
+#[command(name = "begat", version)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -61,6 +62,8 @@ enum Command {
     Push(push::Args),
     Pull(pull::Args),
     Doctor(doctor::Args),
+    #[command(name = "self")]
+    Itself(itself::Args),
     #[command(hide = true)]
     Inside(inside::Args),
 }
@@ -88,6 +91,7 @@ impl Cli {
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),
             Command::Doctor(doctor) => doctor.run(),
+            Command::Itself(itself) => itself.run(),
             Command::Inside(inside) => inside.run(),
         }
     }

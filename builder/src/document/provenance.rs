@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::sbom::purl;
 use super::statement::{self, NAMESPACE, PROVENANCE, Statement, described, resource};
 use crate::model::lock::{Metadata, Package, Source};
+use crate::model::payload::Payload;
+use crate::model::program::Crate;
+use crate::model::release::Stamp;
 use crate::model::{Lock, Manifest};
 
 /// The name of the file in a release.
@@ -135,11 +138,13 @@ fn dependencies(manifest: &Manifest, lock: &Lock) -> Vec<Value> {
     let metadata = lock.metadata.iter().map(metadata);
     let packages = lock.package.iter().map(package);
     let sources = lock.source.iter().map(source);
+    let payloads = lock.payload.iter().flat_map(payload);
     lock_itself
         .into_iter()
         .chain(metadata)
         .chain(packages)
         .chain(sources)
+        .chain(payloads)
         .collect()
 }
 
@@ -169,6 +174,36 @@ fn package(package: &Package) -> Value {
 fn source(source: &Source) -> Value {
     let mut resource = described(&format!("recipe/{}", source.path), source.sha256);
     resource["annotations"] = json!({"executable": source.executable, "size": source.size});
+    resource
+}
+
+/// A payload, and what it is compiled from: its source and the crates.
+fn payload(payload: &Payload) -> Vec<Value> {
+    let mut resource = described(&format!("payload/{}", payload.name), payload.sha256);
+    if let Some(uri) = payload
+        .source
+        .as_ref()
+        .map(ToString::to_string)
+        .or(payload.purl.clone())
+    {
+        resource["uri"] = uri.into();
+    }
+    resource["annotations"] = json!({"size": payload.size, "version": payload.version});
+    let Some(compiled) = &payload.compiled else {
+        return vec![resource];
+    };
+    let Stamp { sha256, size } = compiled.source;
+    resource["annotations"]["compiled"] = true.into();
+    let mut source = described(&format!("source/{}", payload.name), sha256);
+    source["annotations"] = json!({"size": size});
+    let crates = compiled.crates.iter().map(registered);
+    [resource, source].into_iter().chain(crates).collect()
+}
+
+fn registered(one: &Crate) -> Value {
+    let mut resource = described(&format!("{}.crate", one.folder()), one.sha256);
+    resource["uri"] = purl::cargo(&one.name, &one.version).into();
+    resource["annotations"] = json!({"linked": one.linked, "size": one.size});
     resource
 }
 

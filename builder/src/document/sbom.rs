@@ -81,6 +81,24 @@ pub struct Payload<'a> {
     pub licence: Option<&'a str>,
     /// Its package URL.
     pub url: Option<&'a str>,
+    /// Its source, if it was compiled, and what was linked into it.
+    pub compiled: Option<(Sha256, &'a [Crate])>,
+}
+
+/// A package of cargo's registry that is in a program.
+#[derive(Clone, Debug)]
+pub struct Crate {
+    pub name: String,
+    pub version: String,
+    /// The name of its archive, and the digests of that.
+    pub file: String,
+    pub sha256: Sha256,
+    pub sha512: Sha512,
+    /// An SPDX expression.
+    pub licence: Option<String>,
+    /// Who wrote it, as `Name <address>`.
+    pub author: Option<String>,
+    pub homepage: Option<String>,
 }
 
 /// A distribution and its release, as scanners look it up: `debian` and `13`, never the code name.

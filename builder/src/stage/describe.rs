@@ -139,6 +139,10 @@ impl Described<'_> {
             sha512: brought.sha512,
             licence: payload.licence.as_deref(),
             url: payload.purl.as_deref(),
+            compiled: payload
+                .compiled
+                .as_ref()
+                .map(|compiled| (compiled.source.sha256, brought.crates.as_slice())),
         });
         facts.collect()
     }

@@ -24,6 +24,7 @@ pub mod fetch;
 pub mod finding;
 pub mod guest;
 pub mod host;
+pub mod itself;
 pub mod job;
 pub mod lock;
 pub mod log;

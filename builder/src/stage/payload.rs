@@ -10,6 +10,7 @@ use anyhow::{Context as _, Error, Result};
 use measure::Sha512;
 
 use crate::debian::deb;
+use crate::document::sbom::Crate;
 use crate::mend::{self, Exit, OrMend as _};
 use crate::model::contents::{self, Image, Kind, Node};
 use crate::model::lock::Lock;
@@ -17,6 +18,7 @@ use crate::model::payload::{Declared, Mode, Payload, Source, Tree};
 use crate::model::recipe::Name;
 use crate::model::release::Stamp;
 use crate::stage::base::MERGED;
+use crate::stage::crates;
 use crate::stage::parse::Project;
 use crate::world::net::Net;
 use crate::world::store::Store;
@@ -212,6 +214,8 @@ pub struct Brought {
     /// Of the payload itself.
     pub sha512: Sha512,
     pub nodes: Vec<Node>,
+    /// The crates that are in it, if it was compiled.
+    pub crates: Vec<Crate>,
 }
 
 /// What each payload brings, in the order of the lock.
@@ -228,6 +232,7 @@ pub fn all(lock: &Lock, store: &Store) -> Result<Payloads> {
             name: payload.name.to_string(),
             sha512: sha512.with_context(|| format!("cannot read the payload {}", payload.name))?,
             nodes: contents(payload, store)?,
+            crates: crates::described(payload, store)?,
         })
     };
     lock.payload.iter().map(brought).collect()

@@ -8,7 +8,9 @@ use uuid::{Builder, Uuid};
 
 use super::agent::{self, Agent};
 use super::dpkg::{About, Identity, Installed};
-use super::{Artifact, Distribution, Facts, PackageFacts, Payload, Role, SHIPPED, depends, element_id, purl, ships};
+use super::{
+    Artifact, Crate, Distribution, Facts, PackageFacts, Payload, Role, SHIPPED, depends, element_id, purl, ships,
+};
 use crate::debian::relation;
 use crate::mend::Exit;
 use crate::model::contents::{Content, Kind as NodeKind, Origin};
@@ -60,6 +62,8 @@ pub(super) enum Kind<'a> {
     Binary {
         source: (&'a str, &'a str),
     },
+    /// A package of cargo's registry.
+    Crate,
     /// Files from elsewhere.
     Payload,
     Source,
@@ -75,7 +79,7 @@ pub(super) enum How {
     CopiedFrom,
     DependsOn,
     GeneratedFrom,
-    /// Parts of a source package are in it.
+    /// Parts of a source package, or of a crate, are in it.
     LinkedFrom,
     /// It is an installation of the distribution.
     Installs,
@@ -266,9 +270,37 @@ impl<'a> Bill<'a> {
                 file: Some(payload.name),
                 licence: payload.licence,
                 url: payload.url.map(Into::into),
+                supplier: payload.compiled.and(self.supplier()),
                 ..Component::new(Kind::Payload, payload.name, payload.version.into())
             };
             self.components.insert(payload_id(payload), component);
+            if let Some((source, crates)) = payload.compiled {
+                self.add_program(payload, source, crates);
+            }
+        }
+    }
+
+    /// What a program was compiled from, and what was linked into it: crates, and libraries of the compiler.
+    fn add_program(&mut self, payload: &'a Payload<'a>, source: Sha256, crates: &'a [Crate]) {
+        let (id, from) = (payload_id(payload), element_id("source", payload.name, source));
+        let component = Component {
+            sha256: Some(source),
+            supplier: self.supplier(),
+            licence: payload.licence,
+            url: Some(purl::program(payload.name, payload.version, source)),
+            ..Component::new(Kind::Source, payload.name, payload.version.into())
+        };
+        self.components.insert(from.clone(), component);
+        self.relate(&id, How::GeneratedFrom, from, Some(true));
+        for one in crates {
+            let linked = element_id("crate", &one.name, one.sha256);
+            self.components.insert(linked.clone(), Component::of_crate(one));
+            self.relate(&id, How::LinkedFrom, linked, Some(true));
+        }
+        let lock = self.facts.lock;
+        for library in lock.packages(Tree::Compiler).filter(|package| is_linked(package)) {
+            let library = self.add_source(library.source_package(), library);
+            self.relate(&id, How::LinkedFrom, library, Some(true));
         }
     }
 
@@ -418,11 +450,24 @@ impl<'a> Component<'a> {
         }
     }
 
+    fn of_crate(one: &'a Crate) -> Self {
+        Self {
+            sha256: Some(one.sha256),
+            sha512: Some(one.sha512),
+            file: Some(&one.file),
+            originator: one.author.as_deref().map(Agent::maintainer),
+            licence: one.licence.as_deref(),
+            url: Some(purl::cargo(&one.name, &one.version)),
+            homepage: one.homepage.as_deref(),
+            ..Self::new(Kind::Crate, &one.name, one.version.clone())
+        }
+    }
+
     /// Whether it is something that somebody packages, and no file.
     pub(super) fn is_package(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Binary { .. } | Kind::Payload | Kind::Source | Kind::System
+            Kind::Binary { .. } | Kind::Crate | Kind::Payload | Kind::Source | Kind::System
         )
     }
 
@@ -434,7 +479,7 @@ impl<'a> Component<'a> {
 
     pub(super) fn form(&self) -> Form {
         let (executable, archive) = match self.kind {
-            Kind::Artifact(Role::Disk | Role::Initrd | Role::Root) | Kind::Binary { .. } => (false, true),
+            Kind::Artifact(Role::Disk | Role::Initrd | Role::Root) | Kind::Binary { .. } | Kind::Crate => (false, true),
             Kind::Artifact(Role::Firmware { .. } | Role::Kernel { .. }) => (true, false),
             Kind::Artifact(Role::Uki { .. }) => (true, true),
             _ => (false, false),
@@ -455,6 +500,12 @@ impl File<'_> {
             structured: false,
         }
     }
+}
+
+/// Whether a package of the compiler has libraries that end up in every static program.
+fn is_linked(package: &Package) -> bool {
+    let name = package.name.as_str();
+    ["libc6-dev", "libstd-rust-dev"].contains(&name) || (name.starts_with("libgcc-") && name.ends_with("-dev"))
 }
 
 /// The packages that are in the release or that a file of it is copied from.

@@ -103,7 +103,7 @@ fn kind(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Firmware { .. }) => "firmware",
         Kind::Artifact(_) | Kind::Section => "file",
         Kind::Payload => "application",
-        Kind::Binary { .. } | Kind::Source => "library",
+        Kind::Binary { .. } | Kind::Crate | Kind::Source => "library",
         Kind::System => "operating-system",
     }
 }
@@ -275,6 +275,7 @@ fn dependencies(bill: &Bill<'_>) -> Vec<Value> {
             How::DependsOn,
             How::GeneratedFrom,
             How::Installs,
+            How::LinkedFrom,
         ];
         let related = composed
             .iter()
@@ -302,7 +303,7 @@ fn is_source(bill: &Bill<'_>, id: &str) -> bool {
 /// Which dependencies are all there are.
 fn compositions(bill: &Bill<'_>) -> Vec<Value> {
     let state = |id: &String| {
-        let hows = [How::Contains, How::DependsOn];
+        let hows = [How::Contains, How::DependsOn, How::LinkedFrom];
         let mut known = hows.iter().filter_map(|how| bill.relations.get(&(id.clone(), *how)));
         known.next().and_then(|related| related.complete)
     };

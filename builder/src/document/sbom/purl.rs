@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use measure::Sha256;
+
 use super::{Artifact, Distribution};
 use crate::model::lock::Package;
 use crate::model::recipe::Name;
@@ -20,6 +22,20 @@ pub(in crate::document) fn binary(package: &Package, distribution: Option<Distri
 /// Returns the URL of a source package.
 pub(super) fn source(name: &str, version: &str, distribution: Option<Distribution<'_>>) -> String {
     url(name, version, "source", distribution)
+}
+
+/// Returns the URL of a package of cargo's registry.
+pub(in crate::document) fn cargo(name: &str, version: &str) -> String {
+    format!("pkg:cargo/{}@{}", encoded(name), encoded(version))
+}
+
+/// Returns the URL of the source of a program, of type `generic`: it goes by its digest.
+pub(in crate::document) fn program(name: &str, version: &str, source: Sha256) -> String {
+    format!(
+        "pkg:generic/{}@{}?checksum=sha256:{source}",
+        encoded(name),
+        encoded(version)
+    )
 }
 
 /// Returns the URL of a file of a release, of type `generic`: it goes by its digest.

@@ -107,6 +107,7 @@ fn purpose(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Uki { .. }) => "APPLICATION",
         Kind::Artifact(_) | Kind::Section => "FILE",
         Kind::Binary { .. } | Kind::Payload => "INSTALL",
+        Kind::Crate => "LIBRARY",
         Kind::Source => "SOURCE",
         Kind::System => "OPERATING_SYSTEM",
     }

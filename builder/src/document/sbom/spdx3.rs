@@ -191,7 +191,7 @@ impl<'a> View<'a> {
     /// What comes as a file that is not in the release.
     fn deployables(&self) -> impl Iterator<Item = (&'a String, &'a Component<'a>)> {
         let components = self.bill.components.iter();
-        components.filter(|(_, component)| matches!(component.kind, Kind::Binary { .. } | Kind::Payload))
+        components.filter(|(_, component)| matches!(component.kind, Kind::Binary { .. } | Kind::Crate | Kind::Payload))
     }
 
     fn artifact(&self, id: &str, component: &Component<'_>) -> Value {
@@ -450,6 +450,7 @@ fn purpose(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::CommandLine) => "configuration",
         Kind::Artifact(Role::Verity) | Kind::Section => "data",
         Kind::Binary { .. } | Kind::Payload => "install",
+        Kind::Crate => "library",
         Kind::Source => "source",
         Kind::System => "operatingSystem",
     }

@@ -157,9 +157,24 @@ impl Case<'_> {
                 sha512: Sha512::of("agent"),
                 licence: Some("Apache-2.0"),
                 url: Some("pkg:github/kata-containers/kata-containers@3.2"),
+                compiled: Some((Sha256::of("source of the agent"), &[serde()])),
             }],
             packages: &self.facts,
         })
+    }
+}
+
+/// A crate that is in the payload.
+fn serde() -> Crate {
+    Crate {
+        name: "serde".into(),
+        version: "1.0.0".into(),
+        file: "serde-1.0.0.crate".into(),
+        sha256: Sha256::of("serde"),
+        sha512: Sha512::of("serde"),
+        licence: Some("MIT OR Apache-2.0".into()),
+        author: Some("A. Person <a@example.org>".into()),
+        homepage: Some("https://example.org".into()),
     }
 }
 
@@ -648,6 +663,43 @@ fn a_payload_is_a_component_that_contains_its_files() -> Result<()> {
     let licence = &named(components, "application", "kata-agent")["licenses"][0];
     assert_eq!(licence["expression"], "Apache-2.0");
     assert_eq!(find(&spdx2, "kata-agent", "INSTALL")["licenseDeclared"], "Apache-2.0");
+    Ok(())
+}
+
+#[test]
+fn a_crate_is_linked_into_its_program_in_every_view() -> Result<()> {
+    let [spdx3, cyclonedx, spdx2] = views()?;
+    let agent = named(graph(&spdx3), "software_Package", "kata-agent");
+    let serde = named(graph(&spdx3), "software_Package", "serde");
+    assert_eq!(serde["software_packageUrl"], "pkg:cargo/serde@1.0.0");
+    let linked = related(&spdx3, agent, "hasStaticLink");
+    assert!(linked.iter().any(|(to, _)| **to == serde["spdxId"]));
+    let components = cyclonedx["components"].as_array().expect("components");
+    let reference = |url: &str| {
+        components
+            .iter()
+            .find(|one| one["purl"] == url)
+            .map(|one| &one["bom-ref"])
+    };
+    let (serde, agent) = (
+        reference("pkg:cargo/serde@1.0.0"),
+        reference("pkg:github/kata-containers/kata-containers@3.2"),
+    );
+    let mut dependencies = cyclonedx["dependencies"].as_array().into_iter().flatten();
+    let on = dependencies
+        .find(|one| Some(&one["ref"]) == agent)
+        .map(|one| &one["dependsOn"]);
+    assert!(
+        on.and_then(Value::as_array)
+            .is_some_and(|on| on.iter().any(|one| Some(one) == serde))
+    );
+    let mut relations = spdx2["relationships"].as_array().into_iter().flatten();
+    assert!(relations.any(|one| {
+        let crates = one["relatedSpdxElement"]
+            .as_str()
+            .is_some_and(|id| id.contains("crate-serde"));
+        one["relationshipType"] == "STATIC_LINK" && crates
+    }));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use measure::Sha256;
 use serde_json::Value;
 
-use super::{Bill, LISTING, binary_package, digest};
+use super::{Bill, LISTING, digest, packaged};
 
 /// Returns the binary packages, the files of images that it lists, and the view that it leaves the others to.
 ///
@@ -13,7 +13,7 @@ use super::{Bill, LISTING, binary_package, digest};
 pub(super) fn read(document: &Value) -> Result<Bill> {
     let mut bill = Bill::default();
     for component in document["components"].as_array().context("it has no components")? {
-        if let Some(url) = component["purl"].as_str().filter(|url| binary_package(url)) {
+        if let Some(url) = component["purl"].as_str().filter(|url| packaged(url)) {
             bill.packages.insert(sha256(component)?, url.into());
         }
         if let Some((image, path)) = property(component, "begat:image").zip(component["name"].as_str()) {

@@ -21,6 +21,7 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
+use crate::model::program::Crate;
 use crate::model::recipe::Recipe;
 use crate::stage::origins::{self, Origins};
 use crate::stage::parse::LOCK;
@@ -93,7 +94,7 @@ pub struct Account {
 struct Bill {
     /// The files of images, by image and path.
     files: BTreeMap<(String, String), Sha256>,
-    /// Package URLs of binary packages, by the digest of the `.deb`.
+    /// Package URLs of binary packages and of crates, by the digest of the `.deb` or the `.crate`.
     packages: BTreeMap<Sha256, String>,
     /// The digest of the view that it leaves the files to that it does not list.
     listing: Option<Sha256>,
@@ -187,6 +188,12 @@ fn shipped(lock: &Lock) -> impl Iterator<Item = &Package> {
     lock.package.iter().filter(shipped)
 }
 
+/// The crates that are in the guest's programs.
+fn linked(lock: &Lock) -> impl Iterator<Item = &Crate> {
+    let compiled = lock.payload.iter().filter_map(|payload| payload.compiled.as_ref());
+    compiled.flat_map(|compiled| &compiled.crates).filter(|one| one.linked)
+}
+
 fn compare_paths(nodes: &[Node], listed: &[Content]) -> Vec<Finding> {
     let there: BTreeMap<_, &Node> = nodes.iter().map(|node| (key_of(node), node)).collect();
     let said: BTreeMap<_, &Node> = listed
@@ -267,16 +274,17 @@ fn compare_files(name: &str, nodes: &[Node], files: &BTreeMap<(String, String), 
 }
 
 fn compare_packages(name: &str, bill: &Bill, lock: &Lock) -> Vec<Finding> {
-    let locked: BTreeMap<Sha256, &Package> = shipped(lock).map(|package| (package.sha256, package)).collect();
-    let absent = locked
-        .values()
-        .filter(|package| !bill.packages.contains_key(&package.sha256));
-    let absent = absent.map(|package| Finding::PackageNotListed {
+    let packages = shipped(lock).map(|package| (package.sha256, (&package.name, &package.version)));
+    let crates = linked(lock).map(|one| (one.sha256, (&one.name, &one.version)));
+    let locked: BTreeMap<Sha256, (&String, &String)> = packages.chain(crates).collect();
+    let absent = locked.iter().filter(|(sha256, _)| !bill.packages.contains_key(sha256));
+    let absent = absent.map(|(_, (package, version))| Finding::PackageNotListed {
         document: name.into(),
-        package: package.name.clone(),
-        version: package.version.clone(),
+        package: package.to_string(),
+        version: version.to_string(),
     });
-    let known: BTreeSet<Sha256> = lock.package.iter().map(|package| package.sha256).collect();
+    let known = lock.package.iter().map(|package| package.sha256);
+    let known: BTreeSet<Sha256> = known.chain(linked(lock).map(|one| one.sha256)).collect();
     let strange = bill.packages.iter().filter(|(sha256, _)| !known.contains(sha256));
     let strange = strange.map(|(_, url)| Finding::PackageNotLocked {
         document: name.into(),
@@ -285,9 +293,9 @@ fn compare_packages(name: &str, bill: &Bill, lock: &Lock) -> Vec<Finding> {
     absent.chain(strange).collect()
 }
 
-/// Whether a package URL is that of a binary package of a distribution.
-fn binary_package(url: &str) -> bool {
-    url.starts_with("pkg:deb/") && !url.contains("arch=source")
+/// Whether a package URL is that of a binary package of a distribution, or of a crate.
+fn packaged(url: &str) -> bool {
+    url.starts_with("pkg:cargo/") || (url.starts_with("pkg:deb/") && !url.contains("arch=source"))
 }
 
 /// The SHA-256 that a document has for something.

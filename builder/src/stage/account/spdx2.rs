@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use measure::Sha256;
 use serde_json::Value;
 
-use super::{Bill, binary_package, digest};
+use super::{Bill, digest, packaged};
 
 /// Returns the binary packages, and the view that the comment leaves the files to: `…, sha256:DIGEST.`
 ///
@@ -16,7 +16,7 @@ pub(super) fn read(document: &Value) -> Result<Bill> {
         let mut references = package["externalRefs"].as_array().into_iter().flatten();
         let purl = references.find(|reference| reference["referenceType"] == "purl");
         let purl = purl.and_then(|reference| reference["referenceLocator"].as_str());
-        if let Some(url) = purl.filter(|url| binary_package(url)) {
+        if let Some(url) = purl.filter(|url| packaged(url)) {
             bill.packages.insert(sha256(package)?, url.into());
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Bill, binary_package, digest};
+use super::{Bill, digest, packaged};
 
 type Elements<'a> = BTreeMap<&'a str, &'a Value>;
 
@@ -24,10 +24,7 @@ pub(super) fn read(document: &Value) -> Result<Bill> {
         add_files(&mut bill, &elements, relation)?;
     }
     for package in graph.iter().filter(|element| element["type"] == "software_Package") {
-        if let Some(url) = package["software_packageUrl"]
-            .as_str()
-            .filter(|url| binary_package(url))
-        {
+        if let Some(url) = package["software_packageUrl"].as_str().filter(|url| packaged(url)) {
             bill.packages.insert(sha256(package)?, url.into());
         }
     }

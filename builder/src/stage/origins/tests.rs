@@ -301,6 +301,7 @@ fn a_payload_explains_what_it_brings_and_nothing_else() {
         name: name_of_it,
         sha512,
         nodes,
+        crates: Vec::new(),
     }];
     let mut origins = Origins::of(Tree::Root, &world.recipe, &world.lock, &world.packages).unwrap();
     origins.bring("rootfs.erofs", &payloads);
