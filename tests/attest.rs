@@ -777,6 +777,7 @@ fn build(release: &Path, terms: &Terms, attesting: &Attesting) -> Record {
         builder: machine.map_or(Builder::Unattested, Builder::Attested),
         version: "0.1.0".into(),
         times: None,
+        compiled: Vec::new(),
     };
     let subject = sign::read(release, manifest).unwrap();
     let claims = Claims::new(&subject, &run, terms.clone(), &signing_key().public());

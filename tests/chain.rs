@@ -290,6 +290,7 @@ impl Line {
                 started_on: at("2026-11-14T00:00:00Z"),
                 finished_on: at("2026-11-14T01:00:00Z"),
             }),
+            compiled: Vec::new(),
         };
         let key = SigningKey::from_random([1 + terms.generation as u8; 32]).unwrap();
         let subject = sign::read(release, manifest).unwrap();

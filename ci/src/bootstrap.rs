@@ -11,20 +11,26 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use xshell::cmd;
 
-use crate::host;
 use crate::site::Site;
+use crate::{host, rebuild};
 
 /// Builds generation 0 here, boots it with a software TPM, has it build generation 1 inside, boots that, and so on; then
-/// verifies the chain, and attacks it.
+/// verifies the chain, and attacks it. The last generation has a package more, if there are three.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The last generation
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     generation: u32,
     /// The machines measure again and sign what was built here, which takes minutes, instead of building it
     #[arg(long)]
     split: bool,
+    /// The machines compile begat, too; on an emulated processor that takes hours, and they take it by the digest of the lock
+    #[arg(long, conflicts_with = "split")]
+    compile: bool,
 }
+
+/// What is built.
+pub(crate) const RECIPE: &str = "recipes/builder";
 
 /// What the machine of a builder has, in MiB: a build is done in memory.
 const TO_BUILD: &str = "10240";
@@ -35,8 +41,13 @@ const OUTPUT: u64 = 4 << 30;
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        let site = Site::new()?;
-        let (line, keys) = line(&site, self.generation, self.split)?;
+        let begat = host::begat(&host::shell()?)?;
+        let (site, begat) = match (self.split, self.compile) {
+            (true, _) => (Site::with(&begat)?, Begat::Supplied),
+            (false, true) => (Site::cloned(&begat, RECIPE)?, Begat::CompiledInside),
+            (false, false) => (Site::cloned(&begat, RECIPE)?, Begat::Compiled),
+        };
+        let (line, keys) = line(&site, self.generation, begat)?;
         line.attack(&keys)?;
         line.attack_machines(&keys)
     }
@@ -44,21 +55,41 @@ impl Args {
 
 /// The reduced loop: one generation, measured again and signed in a booted machine of the one before it.
 pub(crate) fn check(site: &Site) -> Result<()> {
-    let (line, keys) = line(site, 1, true)?;
+    let (line, keys) = line(site, 1, Begat::Supplied)?;
     line.attack(&keys)
 }
 
+/// Where the begat in the guests comes from, and so what their machines do.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Begat {
+    /// It is the one that was built here, pinned as it is; machines measure again and sign.
+    Supplied,
+    /// It is compiled from the sources for generation 0 and by its rebuilders; machines build, and take it by its digest.
+    Compiled,
+    /// Machines compile it, too.
+    CompiledInside,
+}
+
+/// What the next generation is built from.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Next {
+    /// The same lock: it must come out the same.
+    Same,
+    /// A recipe with one package more.
+    Changed,
+}
+
 /// Makes the line up to generation `last`, and judges it; returns it with the keys of the machines.
-fn line(site: &Site, last: u32, split: bool) -> Result<(Line<'_>, BTreeSet<String>)> {
-    let first = first(site)?;
-    quorum(site, &first)?;
+fn line(site: &Site, last: u32, begat: Begat) -> Result<(Line<'_>, BTreeSet<String>)> {
     let mut line = Line {
         site,
-        split,
-        releases: vec![first],
+        begat,
+        releases: vec![first(site, begat)?],
     };
+    quorum(site, &line.releases[0], begat)?;
     for number in 1..=last {
-        line.extend(number)?;
+        let changed = number == last && last > 2;
+        line.extend(number, if changed { Next::Changed } else { Next::Same })?;
     }
     let keys = line.keys(&line.releases)?;
     line.judge(&keys)?;
@@ -66,15 +97,15 @@ fn line(site: &Site, last: u32, split: bool) -> Result<(Line<'_>, BTreeSet<Strin
 }
 
 /// Locks the recipe of the builder with a begat of this very source, and builds generation 0.
-fn first(site: &Site) -> Result<PathBuf> {
+fn first(site: &Site, from: Begat) -> Result<PathBuf> {
     let (begat, program) = (&site.begat, site.path("payload"));
-    host::need(&site.shell, &[("strip", "binutils")])?;
-    cmd!(site.shell, "strip -o {program} {begat}").quiet().run()?;
+    if from == Begat::Supplied {
+        host::need(&site.shell, &[("strip", "binutils")])?;
+        cmd!(site.shell, "strip -o {program} {begat}").quiet().run()?;
+        pin(&recipe(site))?;
+    }
     let (recipe, release) = (recipe(site), site.path("generation-0"));
-    let supplied = format!("begat={}", program.display());
-    cmd!(site.shell, "{begat} lock {recipe} --supply {supplied}")
-        .quiet()
-        .run()?;
+    lock(site, from)?;
     cmd!(site.shell, "{begat} build --locked --sign {recipe} --output {release}")
         .quiet()
         .ignore_stdout()
@@ -82,22 +113,49 @@ fn first(site: &Site) -> Result<PathBuf> {
     Ok(release)
 }
 
-/// Nobody attested who built generation 0: two operators rebuild it, and both must agree.
-fn quorum(site: &Site, first: &Path) -> Result<()> {
-    host::need(&site.shell, &[("openssl", "openssl")])?;
-    let (begat, mut text) = (&site.begat, String::new());
-    for name in ["alice", "bob"] {
-        let key = site.path(name);
-        cmd!(site.shell, "openssl genpkey -quiet -algorithm ED25519 -out {key}")
-            .quiet()
-            .run()?;
-        let said = cmd!(site.shell, "{begat} rebuild {first} --key {key} --json")
-            .quiet()
-            .ignore_stderr()
-            .read()?;
-        let said: Value = serde_json::from_str(&said)?;
-        let key = said["key-id"].as_str().context("a rebuilder has a key")?;
+fn lock(site: &Site, from: Begat) -> Result<()> {
+    let (begat, recipe) = (&site.begat, recipe(site));
+    let supplied = match from {
+        Begat::Supplied => Some(format!("--supply=begat={}", site.path("payload").display())),
+        Begat::Compiled | Begat::CompiledInside => None,
+    };
+    cmd!(site.shell, "cargo fetch --quiet --locked").quiet().run()?;
+    Ok(cmd!(site.shell, "{begat} lock {recipe} {supplied...}").quiet().run()?)
+}
+
+/// Takes what is compiled out of the recipe: whoever locks it supplies the program.
+fn pin(recipe: &Path) -> Result<()> {
+    let file = recipe.join("recipe.toml");
+    let text = fs::read_to_string(&file)?;
+    let (before, rest) = text.split_once("\n[payload.compile]").context("nothing is compiled")?;
+    let (_, after) = rest.split_once("\n\n").context("nothing follows")?;
+    let kept = before.lines().filter(|line| !line.starts_with("compiler = "));
+    let kept = kept.collect::<Vec<_>>().join("\n");
+    Ok(fs::write(file, format!("{kept}\n\n{after}"))?)
+}
+
+/// Nobody attested who built generation 0: two operators rebuild it, and both must agree. Where begat is compiled, one of
+/// them is another user who compiles it again, elsewhere.
+fn quorum(site: &Site, first: &Path, from: Begat) -> Result<()> {
+    let alice = rebuild::key(site, "alice")?;
+    let here = rebuild::Rebuilder::here(&alice);
+    let bob = rebuild::key(site, "bob")?;
+    let other = match from {
+        Begat::Supplied => rebuild::Rebuilder::here(&bob),
+        Begat::Compiled | Begat::CompiledInside => rebuild::Rebuilder::elsewhere(&bob),
+    };
+    let mut text = String::new();
+    for (name, rebuilder) in [("alice", here), ("bob", other)] {
+        let outcome = rebuilder.rebuild(site, first)?;
+        ensure!(outcome.exit == 0, "{name} gets another release: {:#}", outcome.said);
+        let key = outcome.said["key-id"].as_str().context("a rebuilder has a key")?;
         text += &format!("witness {name} {key}\n");
+        let statements = first.join("rebuilds");
+        fs::create_dir_all(&statements)?;
+        fs::write(
+            statements.join(format!("{name}.provenance.sigstore.json")),
+            outcome.statement,
+        )?;
     }
     text += "group both all alice bob\nquorum both\n";
     fs::write(site.path(QUORUM), text)?;
@@ -108,58 +166,74 @@ fn quorum(site: &Site, first: &Path) -> Result<()> {
 const QUORUM: &str = "quorum";
 
 fn recipe(site: &Site) -> PathBuf {
-    site.path("project").join("recipes/builder")
+    site.path("project").join(RECIPE)
 }
 
 /// Releases, each one after the first built in the one before it.
 struct Line<'a> {
     site: &'a Site,
-    split: bool,
+    begat: Begat,
     releases: Vec<PathBuf>,
 }
 
 impl Line<'_> {
-    /// Has the last generation build the next one. Generation 1 has the lock of generation 0, and must come out the same;
-    /// the recipe of those behind it differs.
-    fn extend(&mut self, number: u32) -> Result<()> {
-        if number > 1 {
-            self.change_recipe(number)?;
+    /// Has the last generation build the next one, from the same lock, or from one of a recipe with one package more.
+    fn extend(&mut self, number: u32, lock: Next) -> Result<()> {
+        if lock == Next::Changed {
+            self.change_recipe()?;
         }
         let start = Instant::now();
         let parent = self.releases.last().context("there is no first generation")?;
-        let job = self.pack(self.split, number, parent)?;
+        let job = self.pack(self.begat, number, parent)?;
         let (run, output) = self.boot(parent, &job)?;
         run.must_succeed(number - 1)?;
         let release = self.unpack(&output, &format!("generation-{number}"))?;
         println!("bootstrap: generation {number} after {} s", start.elapsed().as_secs());
-        if number == 1 {
-            same(&self.releases[0], &release)?;
+        match lock {
+            Next::Same => same(parent, &release)?,
+            Next::Changed => self.changed(parent, &release)?,
         }
         self.releases.push(release);
         Ok(())
     }
 
-    fn change_recipe(&self, number: u32) -> Result<()> {
-        let recipe = recipe(self.site);
-        let file = recipe.join("recipe.toml");
+    fn change_recipe(&self) -> Result<()> {
+        let file = recipe(self.site).join("recipe.toml");
         let text = fs::read_to_string(&file)?;
-        let changed = text.replace("\"panic=-1\"", &format!("\"panic=-1\", \"begat.generation={number}\""));
-        ensure!(changed != text, "the recipe has no panic=-1");
+        let changed = text.replacen("packages = [\"kmod\"", "packages = [\"hello\", \"kmod\"", 1);
+        ensure!(changed != text, "the recipe's packages do not begin with kmod");
         fs::write(file, changed)?;
-        let begat = &self.site.begat;
-        let supplied = format!("begat={}", self.site.path("payload").display());
-        Ok(cmd!(self.site.shell, "{begat} lock {recipe} --supply {supplied}")
-            .quiet()
-            .run()?)
+        lock(self.site, self.begat)
     }
 
-    fn pack(&self, split: bool, number: u32, parent: &Path) -> Result<PathBuf> {
+    /// A package more in the root changes the root and what names it, and nothing else that is measured.
+    fn changed(&self, parent: &Path, release: &Path) -> Result<()> {
+        let begat = &self.site.begat;
+        let explained = cmd!(self.site.shell, "{begat} explain {parent} {release}").quiet();
+        let explained = explained.ignore_status().read()?;
+        let differs = |name: &str| explained.lines().any(|line| line.starts_with(&format!("{name}: ")));
+        let kept = ["vmlinuz", "initrd.cpio.zst", "OVMF-generic.fd", "OVMF-amdsev.fd"];
+        let changed: Vec<&str> = kept.into_iter().filter(|name| differs(name)).collect();
+        ensure!(changed.is_empty(), "a package more changes {changed:?}");
+        ensure!(differs("rootfs.erofs"), "a package more changes nothing");
+        explained
+            .lines()
+            .filter(|line| !line.starts_with(' '))
+            .for_each(|line| println!("bootstrap: changed: {line}"));
+        Ok(())
+    }
+
+    fn pack(&self, from: Begat, number: u32, parent: &Path) -> Result<PathBuf> {
         let (shell, begat, recipe) = (&self.site.shell, &self.site.begat, recipe(self.site));
         let job = self.site.path(&format!("job-{number}.tar"));
-        if !split {
-            cmd!(shell, "{begat} job {recipe} --parent {parent} --output {job}")
-                .quiet()
-                .run()?;
+        if from != Begat::Supplied {
+            let compiled = (from == Begat::Compiled).then_some("--compiled");
+            cmd!(
+                shell,
+                "{begat} job {recipe} {compiled...} --parent {parent} --output {job}"
+            )
+            .quiet()
+            .run()?;
             return Ok(job);
         }
         let built = self.site.path("built");
@@ -178,7 +252,10 @@ impl Line<'_> {
         let (shell, begat) = (&self.site.shell, &self.site.begat);
         let output = self.site.path("output");
         File::create(&output)?.set_len(OUTPUT)?;
-        let memory = if self.split { TO_MEASURE } else { TO_BUILD };
+        let memory = match self.begat {
+            Begat::Supplied => TO_MEASURE,
+            Begat::Compiled | Begat::CompiledInside => TO_BUILD,
+        };
         let disks = cmd!(shell, "{begat} boot {parent} --tpm --input {job} --output {output}");
         let run = disks.args(["--memory", memory, "--timeout", "7200"]);
         let run = run.quiet().ignore_status().output()?;
@@ -266,7 +343,7 @@ impl Line<'_> {
             Some((b"generation = 1", b"generation = 7")),
         )?;
         ensure!(code.contains("generation-differs"), "an edited job: {code}");
-        let job = self.pack(false, 1, parent)?;
+        let job = self.pack(Begat::Compiled, 1, parent)?;
         flip_middle(&job)?;
         let (run, _) = self.boot(parent, &job)?;
         ensure!(
@@ -287,10 +364,10 @@ impl Line<'_> {
     ) -> Result<String> {
         let line = Line {
             site: self.site,
-            split: true,
+            begat: Begat::Supplied,
             releases: self.releases.clone(),
         };
-        let job = line.pack(true, 1, &self.releases[0])?;
+        let job = line.pack(Begat::Supplied, 1, &self.releases[0])?;
         if let Some((from, to)) = edit {
             edit_job(&job, from, to)?;
         }
@@ -322,7 +399,7 @@ impl Line<'_> {
         let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
         let text = format!(
             "allow-split = {}\n[tpm]\nallow-measured-boot = true\nkeys = [{}]\n",
-            self.split,
+            self.begat == Begat::Supplied,
             keys.join(", ")
         );
         fs::write(&policy, text)?;

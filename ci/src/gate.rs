@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::site::Site;
-use crate::{boot, bootstrap, closed, flip, fuzz, host, near, offline, oracle, rebuild, reproduce, truth};
+use crate::{boot, bootstrap, closed, compile, flip, fuzz, host, near, offline, oracle, rebuild, reproduce, truth};
 
 /// What became of the checks so far.
 #[derive(Default)]
@@ -73,6 +73,7 @@ impl Gate {
         self.step("flip", || flip::check(&site.begat, &release, Some(&evidence)));
         self.step("rebuild", || rebuild::check(&site, &release));
         self.step("closed", || closed::check(&site));
+        self.step("compile", || compile::check(&site.begat));
         self.step("bootstrap", || bootstrap::check(&site));
         self.step("near", || near::check(&site.begat, &release));
         self.step("truth", || truth::check(&site.begat, &release));

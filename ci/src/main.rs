@@ -4,6 +4,7 @@ mod bench;
 mod boot;
 mod bootstrap;
 mod closed;
+mod compile;
 mod difference;
 mod flip;
 mod fuzz;
@@ -36,6 +37,7 @@ enum Command {
     Offline,
     Boot(boot::Args),
     Bootstrap(bootstrap::Args),
+    Compile(compile::Args),
     Flip(flip::Args),
     Fuzz(fuzz::Args),
     Truth(truth::Args),
@@ -69,6 +71,7 @@ impl Ci {
             Some(Command::Offline) => offline::run(),
             Some(Command::Boot(boot)) => boot.run(),
             Some(Command::Bootstrap(bootstrap)) => bootstrap.run(),
+            Some(Command::Compile(compile)) => compile.run(),
             Some(Command::Flip(flip)) => flip.run(),
             Some(Command::Fuzz(fuzz)) => fuzz.run(),
             Some(Command::Truth(truth)) => truth.run(),

@@ -2,7 +2,7 @@
 //! that somebody has changed differs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use measure::Sha256;
@@ -27,19 +27,18 @@ pub(crate) fn run() -> Result<()> {
 
 /// Rebuilds the release, verifies it with a quorum, and rebuilds one with a planted difference.
 pub(crate) fn check(site: &Site, release: &Path) -> Result<()> {
-    let key = site.path("rebuilder.pem");
-    host::need(&site.shell, &[("openssl", "openssl")])?;
-    cmd!(site.shell, "openssl genpkey -quiet -algorithm ED25519 -out {key}")
-        .quiet()
-        .run()?;
-    cmd!(site.shell, "chmod 644 {key}").quiet().run()?; // another user reads it
-    let same = rebuild(site, release, &key)?;
+    let key = key(site, "rebuilder.pem")?;
+    let rebuilder = Rebuilder {
+        conditions: REBUILDER,
+        key: &key,
+    };
+    let same = rebuilder.rebuild(site, release)?;
     ensure!(same.exit == 0, "the rebuild ends with {}: {:#}", same.exit, same.said);
     println!("rebuild: another user gets the same: {}", same.said["rebuilt"]);
     vote(site, release, &same)?;
     let planted = site.path("planted");
     plant(site, release, &planted)?;
-    let other = rebuild(site, &planted, &key)?;
+    let other = rebuilder.rebuild(site, &planted)?;
     ensure!(
         other.exit == 1,
         "the rebuild of a planted difference ends with {}",
@@ -54,38 +53,69 @@ pub(crate) fn check(site: &Site, release: &Path) -> Result<()> {
 }
 
 /// What a rebuild said.
-struct Outcome {
-    exit: i32,
-    said: Value,
+pub(crate) struct Outcome {
+    pub(crate) exit: i32,
+    pub(crate) said: Value,
     /// The text of its statement.
-    statement: String,
+    pub(crate) statement: String,
 }
 
-/// Rebuilds under the rebuilder's conditions, from a copy of the release and a copy of the store.
-fn rebuild(site: &Site, release: &Path, key: &Path) -> Result<Outcome> {
-    let here = site.path(REBUILDER.folder);
-    fs::create_dir_all(&here)?;
-    let copy = here.join("release");
-    cmd!(site.shell, "cp -r {release} {copy}").quiet().run()?;
-    let flags = site.supply(REBUILDER, &here)?;
-    let (begat, prefix) = (&site.begat, REBUILDER.prefix(&site.shell)?);
-    let (work, output) = (here.join("work"), here.join("statements"));
-    let run = cmd!(
-        site.shell,
-        "env {prefix...} {begat} rebuild {copy} --json --key {key} --output {output} --workspace {work} {flags...}"
-    );
-    let run = run.quiet().ignore_status().output()?;
-    let text = String::from_utf8_lossy(&run.stdout).into_owned();
-    let problem = || format!("{text}\n{}", String::from_utf8_lossy(&run.stderr));
-    let said: Value = serde_json::from_str(&text).with_context(problem)?;
-    let statement = said["statement"].as_str().with_context(problem)?;
-    let statement = fs::read_to_string(statement)?;
-    fs::remove_dir_all(here)?;
-    Ok(Outcome {
-        exit: run.status.code().unwrap_or(-1),
-        said,
-        statement,
-    })
+/// Makes a key that other users can read, too.
+pub(crate) fn key(site: &Site, name: &str) -> Result<PathBuf> {
+    let key = site.path(name);
+    host::need(&site.shell, &[("openssl", "openssl")])?;
+    cmd!(site.shell, "openssl genpkey -quiet -algorithm ED25519 -out {key}")
+        .quiet()
+        .run()?;
+    cmd!(site.shell, "chmod 644 {key}").quiet().run()?;
+    Ok(key)
+}
+
+/// Who rebuilds, and with which key.
+pub(crate) struct Rebuilder<'a> {
+    conditions: &'a Conditions,
+    key: &'a Path,
+}
+
+impl<'a> Rebuilder<'a> {
+    /// This user.
+    pub(crate) fn here(key: &'a Path) -> Self {
+        let conditions = &CONDITIONS[0];
+        Self { conditions, key }
+    }
+
+    /// Another user, in another folder, with a store of its own.
+    pub(crate) fn elsewhere(key: &'a Path) -> Self {
+        let conditions = &CONDITIONS[3];
+        Self { conditions, key }
+    }
+
+    /// Rebuilds from a copy of the release and, where the user is another, a copy of the store.
+    pub(crate) fn rebuild(&self, site: &Site, release: &Path) -> Result<Outcome> {
+        let (here, key) = (site.path(self.conditions.folder), self.key);
+        fs::create_dir_all(&here)?;
+        let copy = here.join("release");
+        cmd!(site.shell, "cp -r {release} {copy}").quiet().run()?;
+        let flags = site.supply(self.conditions, &here)?;
+        let (begat, prefix) = (&site.begat, self.conditions.prefix(&site.shell)?);
+        let (work, output) = (here.join("work"), here.join("statements"));
+        let run = cmd!(
+            site.shell,
+            "env {prefix...} {begat} rebuild {copy} --json --key {key} --output {output} --workspace {work} {flags...}"
+        );
+        let run = run.quiet().ignore_status().output()?;
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        let problem = || format!("{text}\n{}", String::from_utf8_lossy(&run.stderr));
+        let said: Value = serde_json::from_str(&text).with_context(problem)?;
+        let statement = said["statement"].as_str().with_context(problem)?;
+        let statement = fs::read_to_string(statement)?;
+        fs::remove_dir_all(here)?;
+        Ok(Outcome {
+            exit: run.status.code().unwrap_or(-1),
+            said,
+            statement,
+        })
+    }
 }
 
 /// A quorum that names the rebuilder is met; one that wants two operators is not.

@@ -1,5 +1,6 @@
 //! A place for a run of checks: a copy of the project that is locked anew, begat itself, and the releases.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub(crate) struct Site {
     /// The program, where every user can start it.
     pub(crate) begat: PathBuf,
     pub(crate) shell: Shell,
+    /// What is built, below the project.
+    recipe: &'static str,
 }
 
 impl Site {
@@ -30,6 +33,21 @@ impl Site {
 
     /// Copies the project and a begat that is built already to a new place on disk.
     pub(crate) fn with(built: &Path) -> Result<Self> {
+        let site = Self::empty(built, RECIPE)?;
+        site.copy_project()?;
+        Ok(site)
+    }
+
+    /// Clones the project as it is committed, sources and all; a recipe that compiles them is built.
+    pub(crate) fn cloned(built: &Path, recipe: &'static str) -> Result<Self> {
+        let site = Self::empty(built, recipe)?;
+        let (from, project) = (host::repository(), site.path("project"));
+        cmd!(site.shell, "git clone --quiet {from} {project}").quiet().run()?;
+        site.let_others_read()?;
+        Ok(site)
+    }
+
+    fn empty(built: &Path, recipe: &'static str) -> Result<Self> {
         let shell = host::shell()?;
         let mut folder = tempfile::Builder::new();
         let folder = folder.prefix("begat-ci-").permissions(Permissions::from_mode(0o755));
@@ -38,13 +56,16 @@ impl Site {
             .context("cannot make a folder to work in")?;
         let begat = folder.path().join("begat");
         fs::copy(built, &begat)?;
-        let site = Self { folder, begat, shell };
-        site.copy_project()?;
-        Ok(site)
+        Ok(Self {
+            folder,
+            begat,
+            shell,
+            recipe,
+        })
     }
 
     fn copy_project(&self) -> Result<()> {
-        let (project, begat) = (self.path("project"), &self.begat);
+        let project = self.path("project");
         fs::create_dir(&project)?;
         for part in ["firmware", "kernels", "recipes"] {
             let from = host::repository().join(part);
@@ -54,6 +75,11 @@ impl Site {
         if lock.exists() {
             fs::remove_file(lock)?;
         }
+        self.let_others_read()
+    }
+
+    fn let_others_read(&self) -> Result<()> {
+        let (project, begat) = (self.path("project"), &self.begat);
         cmd!(self.shell, "chmod -R u+rwX,go+rX {project} {begat}")
             .quiet()
             .run()
@@ -65,7 +91,7 @@ impl Site {
     }
 
     pub(crate) fn recipe(&self) -> PathBuf {
-        self.path("project").join(RECIPE)
+        self.path("project").join(self.recipe)
     }
 
     /// Resolves the recipe to what the archive has today.
@@ -83,7 +109,7 @@ impl Site {
             flags.push(format!("--workspace={}", here.join("work").display()));
         }
         let project = self.path("project");
-        let (recipe, output) = (here.join("project").join(RECIPE), here.join("release"));
+        let (recipe, output) = (here.join("project").join(self.recipe), here.join("release"));
         let (begat, prefix) = (&self.begat, &conditions.prefix(&self.shell)?);
         cmd!(self.shell, "env {prefix...} cp -r {project} {here}")
             .quiet()
@@ -108,11 +134,13 @@ impl Site {
         Ok(vec![format!("--store={}", store.display())])
     }
 
-    /// Copies what the lock names, as far as it was fetched before.
+    /// Copies what the lock names, as far as it was fetched before; what is compiled is compiled again.
     pub(crate) fn copy_store(&self, to: &Path) -> Result<()> {
         let from = self.store()?.join("sha256");
         let lock = fs::read_to_string(self.recipe().join("recipe.lock"))?;
-        for digest in lock.split('"').filter(|text| text.len() == 64) {
+        let compiled = compiled(&lock)?;
+        let digests = lock.split('"').filter(|text| text.len() == 64);
+        for digest in digests.filter(|digest| !compiled.contains(*digest)) {
             let name = Path::new(&digest[..2]).join(digest);
             let target = to.join("sha256").join(&name);
             fs::create_dir_all(target.parent().context("the store is a folder")?)?;
@@ -128,4 +156,18 @@ impl Site {
         let cache = cache.or_else(|_| Ok::<_, xshell::Error>(Path::new(&self.shell.var("HOME")?).join(".cache")))?;
         Ok(cache.join("begat"))
     }
+}
+
+/// The digests of payloads that are compiled.
+fn compiled(lock: &str) -> Result<BTreeSet<String>> {
+    let lock: toml::Table = lock.parse()?;
+    let payloads = lock
+        .get("payload")
+        .and_then(toml::Value::as_array)
+        .into_iter()
+        .flatten();
+    let compiled = payloads.filter(|payload| payload.get("compiled").is_some());
+    Ok(compiled
+        .filter_map(|payload| payload["sha256"].as_str().map(String::from))
+        .collect())
 }

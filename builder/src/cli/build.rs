@@ -87,6 +87,7 @@ impl Args {
             net: &net,
             store: &store,
             workspace: &Workspace::take(self.workspace.as_deref(), store.root())?,
+            again: false,
         };
         let lock = lock::keep(&means, self.locked)?;
         ordered.check(lock.digest())?;

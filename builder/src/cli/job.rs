@@ -58,6 +58,7 @@ impl Args {
             net: &net,
             store: &store,
             workspace: &Workspace::take(None, store.root())?,
+            again: false,
         };
         let lock = lock::keep(&means, false)?;
         job::of_recipe(&means, (&lock, terms), self.compiled, &self.output)

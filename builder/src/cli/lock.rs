@@ -31,6 +31,7 @@ impl Args {
             net: &net,
             store: &store,
             workspace: &Workspace::take(self.workspace.as_deref(), store.root())?,
+            again: false,
         })?;
         println!(
             "{} {}",

@@ -29,6 +29,8 @@ pub struct Run {
     pub version: String,
     /// When the build started and finished, where whoever signs has seen it.
     pub times: Option<Times>,
+    /// The payloads that were compiled in it; others that are compiled were taken by the digest that the lock names.
+    pub compiled: Vec<String>,
 }
 
 /// When a build ran.
@@ -59,6 +61,19 @@ pub enum Machine {
     Tdx,
     /// A TPM, which tells what it booted.
     Tpm,
+}
+
+impl Run {
+    /// Returns a run of this begat that has compiled nothing.
+    pub fn new(id: Uuid, builder: Builder, times: Option<Times>) -> Self {
+        Self {
+            id,
+            builder,
+            version: env!("CARGO_PKG_VERSION").into(),
+            times,
+            compiled: Vec::new(),
+        }
+    }
 }
 
 impl Builder {
@@ -110,7 +125,7 @@ pub fn statement(manifest: &Manifest, lock: &Lock, run: &Run) -> Statement {
     let subject = [statement::manifest_of(manifest)].into_iter().chain(files).collect();
     let predicate = json!({
         "buildDefinition": definition(manifest, lock),
-        "runDetails": details(manifest, run),
+        "runDetails": details(manifest, lock, run),
     });
     Statement {
         name: PROVENANCE.into(),
@@ -179,7 +194,7 @@ fn source(source: &Source) -> Value {
 
 /// A payload, and what it is compiled from: its source and the crates.
 fn payload(payload: &Payload) -> Vec<Value> {
-    let mut resource = described(&format!("payload/{}", payload.name), payload.sha256);
+    let mut resource = described(&format!("{PROGRAM}{}", payload.name), payload.sha256);
     if let Some(uri) = payload
         .source
         .as_ref()
@@ -207,7 +222,7 @@ fn registered(one: &Crate) -> Value {
     resource
 }
 
-fn details(manifest: &Manifest, run: &Run) -> Value {
+fn details(manifest: &Manifest, lock: &Lock, run: &Run) -> Value {
     let mut metadata = json!(run.times);
     if metadata.is_null() {
         metadata = json!({});
@@ -215,17 +230,23 @@ fn details(manifest: &Manifest, run: &Run) -> Value {
     metadata["invocationId"] = json!(run.id);
     json!({
         "builder": {"id": run.builder.id(), "version": {"begat": run.version}},
-        "byproducts": byproducts(manifest),
+        "byproducts": byproducts(manifest, lock, run),
         "metadata": metadata,
     })
 }
 
-/// What a build leaves beside what boots: who debugs one looks there.
-fn byproducts(manifest: &Manifest) -> Vec<Value> {
+/// What a build leaves beside what boots: who debugs one looks there. And the programs that were compiled.
+fn byproducts(manifest: &Manifest, lock: &Lock, run: &Run) -> Vec<Value> {
     const NAMES: [&str; 3] = ["files.jsonl", "image.buildinfo", "measurements.json"];
     let files = manifest.files.iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
-    files.map(resource).collect()
+    let compiled = lock.payload.iter();
+    let compiled = compiled.filter(|payload| run.compiled.contains(&payload.name.to_string()));
+    let programs = compiled.map(|payload| described(&format!("{PROGRAM}{}", payload.name), payload.sha256));
+    files.map(resource).chain(programs).collect()
 }
+
+/// What the names of programs begin with.
+const PROGRAM: &str = "payload/";
 
 /// Reads the run that a provenance names, and nothing else of it.
 ///
@@ -233,7 +254,12 @@ fn byproducts(manifest: &Manifest) -> Vec<Value> {
 /// Why it is no provenance of ours.
 pub fn run(text: &str) -> Result<Run, String> {
     let read: Read = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let Details { builder, metadata } = read.predicate.run_details;
+    let Details {
+        builder,
+        metadata,
+        byproducts,
+    } = read.predicate.run_details;
+    let compiled = byproducts.iter().filter_map(|one| one.name.strip_prefix(PROGRAM));
     let known = Builder::with_id(&builder.id);
     let times = match (metadata.started_on, metadata.finished_on) {
         (Some(started_on), Some(finished_on)) => Some(Times {
@@ -247,6 +273,7 @@ pub fn run(text: &str) -> Result<Run, String> {
         builder: known.ok_or_else(|| format!("the builder {:?} is unknown", builder.id))?,
         version: builder.version.begat,
         times,
+        compiled: compiled.map(String::from).collect(),
     })
 }
 
@@ -265,6 +292,13 @@ struct Predicate {
 struct Details {
     builder: ReadBuilder,
     metadata: ReadMetadata,
+    #[serde(default)]
+    byproducts: Vec<Byproduct>,
+}
+
+#[derive(Deserialize)]
+struct Byproduct {
+    name: String,
 }
 
 #[derive(Deserialize)]

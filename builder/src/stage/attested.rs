@@ -108,17 +108,12 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
     let request = Request::new(id, ordered.terms.clone(), origin, &key.public());
     let witness = attesting.dispatch(&request)?;
     look_at(folder)?;
-    let run = Run {
-        id,
-        builder: witness
-            .as_ref()
-            .map_or(Builder::Unattested, |witness| Builder::Split(witness.machine())),
-        version: env!("CARGO_PKG_VERSION").into(),
-        times: Some(Times {
-            started_on,
-            finished_on: clock::now(),
-        }),
+    let machine = witness.as_ref().map(Witness::machine);
+    let times = Times {
+        started_on,
+        finished_on: clock::now(),
     };
+    let run = Run::new(id, machine.map_or(Builder::Unattested, Builder::Split), Some(times));
     let claims = Claims::new(&subject, &run, ordered.terms.clone(), &key.public());
     let mut files = claims.signed_by(&key);
     if let Some(witness) = &witness {

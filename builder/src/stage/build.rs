@@ -70,21 +70,19 @@ impl Signing {
 }
 
 impl Dispatched<'_> {
-    fn sign(&self, staging: &Staging, manifest: &Manifest) -> Result<()> {
+    fn sign(&self, staging: &Staging, manifest: &Manifest, compiled: Vec<String>) -> Result<()> {
         say("sign", "provenance, documents and record");
         let Signing {
             key, terms, started, ..
         } = self.signing;
         let machine = self.witness.as_ref().map(Witness::machine);
-        let run = Run {
-            id: self.id,
-            builder: machine.map_or(Builder::Unattested, Builder::Attested),
-            version: env!("CARGO_PKG_VERSION").into(),
-            times: Some(Times {
-                started_on: *started,
-                finished_on: clock::now(),
-            }),
+        let builder = machine.map_or(Builder::Unattested, Builder::Attested);
+        let times = Times {
+            started_on: *started,
+            finished_on: clock::now(),
         };
+        let mut run = Run::new(self.id, builder, Some(times));
+        run.compiled = compiled;
         let record = sign::sign_new(staging, manifest, &run, terms.clone(), key)?;
         match &self.witness {
             Some(witness) => sign::write(staging, &witness.complete(&record)?),
@@ -103,7 +101,7 @@ impl Build<'_> {
         let dispatched = self.signing.map(|signing| signing.dispatch(&origin)).transpose()?;
         payload::fetch(self.lock, self.means.project, self.means.net, self.means.store)?;
         fetch::fetch(self.lock, self.means.net)?;
-        self.means.fetch(self.lock)?;
+        let compiled = self.means.fetch(self.lock)?;
         let tools = fetch::tool_tree(self.lock, Tree::Tools, self.means.net, self.means.store)?;
         let inputs = Inputs {
             project: self.means.project,
@@ -123,7 +121,7 @@ impl Build<'_> {
         let stamps = room::explain(made, &[place])?;
         let manifest = staging.seal(origin, stamps)?;
         if let Some(dispatched) = dispatched {
-            dispatched.sign(&staging, &manifest)?;
+            dispatched.sign(&staging, &manifest, compiled)?;
         }
         staging.appear()?;
         Ok(manifest)

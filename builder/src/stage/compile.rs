@@ -15,11 +15,11 @@ use serde_json::json;
 use tar::Archive;
 
 use crate::mend::Exit;
-use crate::model::Lock;
 use crate::model::lock::Tree;
 use crate::model::payload::{Declared, Payload};
 use crate::model::program::{Compile, Compiled, Crate};
 use crate::model::release::Stamp;
+use crate::model::{self, Lock};
 use crate::stage::archive::{self, Member};
 use crate::stage::guest::inside;
 use crate::stage::parse::Project;
@@ -37,6 +37,8 @@ pub struct Means<'a> {
     pub net: &'a Net,
     pub store: &'a Store,
     pub workspace: &'a Workspace,
+    /// Compile what the store has from elsewhere, too: whoever rebuilds takes no program by its digest.
+    pub again: bool,
 }
 
 /// What is to be compiled inside the tool tree.
@@ -60,73 +62,69 @@ const FLAGS: &str = "-Ctarget-feature=+crt-static -Cstrip=symbols --remap-path-p
 /// The archives' time: a source is known by what is in it.
 const SOURCE_TIME: i64 = 0;
 
+/// What came of a compilation in this store.
+#[derive(Deserialize, Serialize)]
+struct Record {
+    compiled: Compiled,
+    program: Stamp,
+}
+
 impl Means<'_> {
-    /// Returns the payloads of the recipe that are compiled, compiled where the `previous` lock is not of the same ones.
+    /// Returns the payloads of the recipe that are compiled, and compiles those that this store has not compiled yet.
     ///
     /// # Errors
     /// Crates that nobody has fetched; a compiler that fails.
-    pub fn lock(&self, lock: &Lock, previous: Option<&Lock>) -> Result<Vec<Payload>> {
+    pub fn lock(&self, lock: &Lock) -> Result<Vec<Payload>> {
         let declared = self.project.recipe.payload.iter();
         let declared = declared.filter_map(|declared| Some((declared, declared.compile.as_ref()?)));
         let locked = declared.map(|(declared, compile)| {
             let compiled = self.compiled(declared, compile)?;
-            let known = previous.filter(|previous| compiler(previous) == compiler(lock));
-            let known = known.and_then(|previous| known_as(previous, &compiled));
-            match known {
-                Some((compiled, stamp)) => Ok(locked(declared, compiled, stamp)),
-                None => self
-                    .compile(lock, compiled)
-                    .map(|(compiled, stamp)| locked(declared, compiled, stamp)),
-            }
+            let (Record { compiled, program }, _) = self.made(lock, compiled)?;
+            Ok(Payload {
+                compiled: Some(compiled),
+                ..declared.locked(program)
+            })
         });
         locked.collect()
     }
 
-    /// Brings every compiled payload of the lock into the store, and returns the names of those that were compiled here;
-    /// others were there, with the digest that the lock names.
+    /// Brings every compiled payload of the lock into the store, and returns the names of those that were compiled for it
+    /// just now.
     ///
     /// # Errors
     /// As [`Self::lock`], and a program that comes out otherwise than the lock says.
     pub fn fetch(&self, lock: &Lock) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for payload in &lock.payload {
-            let Some(compiled) = &payload.compiled else { continue };
-            if self.store.checked(&payload.sha256, payload.size).is_ok() {
+            let Some(wanted) = &payload.compiled else { continue };
+            if !self.again && self.store.checked(&payload.sha256, payload.size).is_ok() {
                 continue;
             }
-            let (made, stamp) = self.again(lock, payload, compiled)?;
-            if stamp != payload.stamp() || made != *compiled {
-                let problem = format!(
-                    "the payload {} comes out with SHA-256 {} and {} bytes, the lock says {} and {}",
-                    payload.name, stamp.sha256, stamp.size, payload.sha256, payload.size
-                );
-                return Err(
-                    Exit::LockMismatch.because(problem, "whoever locked it has compiled something else: begat lock")
-                );
+            let (made, now) = self.made(lock, self.compiled_as(payload, wanted)?)?;
+            if made.program != payload.stamp() || made.compiled != *wanted {
+                return Err(other(payload, made.program));
             }
-            names.push(payload.name.to_string());
+            names.extend(now.then(|| payload.name.to_string()));
         }
         Ok(names)
     }
 
     /// What the lock names must be what the recipe has.
-    fn again(&self, lock: &Lock, payload: &Payload, wanted: &Compiled) -> Result<(Compiled, Stamp)> {
+    fn compiled_as(&self, payload: &Payload, wanted: &Compiled) -> Result<Compiled> {
         let mut declared = self.project.recipe.payload.iter();
         let declared = declared.find(|declared| declared.name == payload.name);
         let compile = declared.and_then(|declared| Some((declared, declared.compile.as_ref()?)));
-        let compiled = compile
-            .map(|(declared, compile)| self.compiled(declared, compile))
-            .transpose()?;
-        match compiled.filter(|compiled| compiled.is_of_the_same(wanted)) {
-            Some(compiled) => self.compile(lock, compiled),
-            None => {
+        let compiled = compile.map(|(declared, compile)| self.compiled(declared, compile));
+        let compiled = compiled.transpose()?;
+        compiled
+            .filter(|compiled| compiled.is_of_the_same(wanted))
+            .ok_or_else(|| {
                 let problem = format!(
                     "the source of the payload {} is not the one that the lock names",
                     payload.name
                 );
-                Err(Exit::LockMismatch.because(problem, "bring it back, or lock it anew: begat lock RECIPE"))
-            }
-        }
+                Exit::LockMismatch.because(problem, "bring it back, or lock it anew: begat lock RECIPE")
+            })
     }
 
     /// The source and the crates, all of them in the store.
@@ -150,8 +148,22 @@ impl Means<'_> {
         })
     }
 
+    /// What came of it before, or comes of it now; and whether that was now.
+    fn made(&self, lock: &Lock, compiled: Compiled) -> Result<(Record, bool)> {
+        let name = Sha256::of(model::json(&json!({"compiled": compiled, "compiler": compiler(lock)})));
+        let name = format!("{name}.json");
+        let known = self.store.note(&name).and_then(|text| serde_json::from_str(&text).ok());
+        let is_here = |record: &Record| self.store.checked(&record.program.sha256, record.program.size).is_ok();
+        if let Some(record) = known.filter(is_here) {
+            return Ok((record, false));
+        }
+        let record = self.compile(lock, compiled)?;
+        self.store.write_note(&name, &model::json(&record))?;
+        Ok((record, true))
+    }
+
     /// Compiles in a sandbox, and takes what comes out into the store.
-    fn compile(&self, lock: &Lock, mut compiled: Compiled) -> Result<(Compiled, Stamp)> {
+    fn compile(&self, lock: &Lock, mut compiled: Compiled) -> Result<Record> {
         let tree = fetch::tool_tree(lock, Tree::Compiler, self.net, self.store)?;
         say(
             "compile",
@@ -180,8 +192,8 @@ impl Means<'_> {
         for one in &mut compiled.crates {
             one.linked = linked.contains(&(one.name.clone(), one.version.clone()));
         }
-        let stamp = self.store.add_file(&out.path().join(&compiled.binary))?;
-        Ok((compiled, stamp))
+        let program = self.store.add_file(&out.path().join(&compiled.binary))?;
+        Ok(Record { compiled, program })
     }
 }
 
@@ -193,19 +205,15 @@ fn compiler(lock: &Lock) -> Sha256 {
     Sha256::of(digests.collect::<String>())
 }
 
-/// What a lock says that came out, where the same was compiled.
-fn known_as(previous: &Lock, compiled: &Compiled) -> Option<(Compiled, Stamp)> {
-    previous.payload.iter().find_map(|payload| {
-        let known = payload.compiled.as_ref()?;
-        known.is_of_the_same(compiled).then(|| (known.clone(), payload.stamp()))
-    })
-}
-
-fn locked(declared: &Declared, compiled: Compiled, stamp: Stamp) -> Payload {
-    Payload {
-        compiled: Some(compiled),
-        ..declared.locked(stamp)
-    }
+fn other(payload: &Payload, found: Stamp) -> anyhow::Error {
+    let problem = format!(
+        "the payload {} comes out with SHA-256 {} and {} bytes, the lock says {} and {}",
+        payload.name, found.sha256, found.size, payload.sha256, payload.size
+    );
+    Exit::LockMismatch.because(
+        problem,
+        "whoever locked it has compiled something else: begat lock RECIPE",
+    )
 }
 
 impl Job {

@@ -57,7 +57,7 @@ pub fn renew(means: &Means<'_>) -> Result<Lock> {
     let payload = payload::lock(project, net)?; // before the archives are asked: it fails sooner
     let mut lock = resolve(&wanted, previous.as_ref(), clock::now(), net)?;
     lock.payload = payload;
-    let compiled = means.lock(&lock, previous.as_ref())?;
+    let compiled = means.lock(&lock)?;
     lock.payload.extend(compiled);
     lock.payload.sort();
     write(project, &lock)?;

@@ -121,6 +121,7 @@ impl Original {
             net,
             store,
             workspace,
+            again: true,
         }
     }
 

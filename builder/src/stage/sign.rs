@@ -47,12 +47,7 @@ pub fn ephemeral() -> Result<SigningKey> {
 /// # Errors
 /// A kernel without random bytes.
 pub fn run(times: Option<Times>) -> Result<Run> {
-    Ok(Run {
-        id: build_id()?,
-        builder: Builder::Unattested,
-        version: env!("CARGO_PKG_VERSION").into(),
-        times,
-    })
+    Ok(Run::new(build_id()?, Builder::Unattested, times))
 }
 
 /// Returns a name for a build that no other build has.

@@ -27,7 +27,7 @@ impl Store {
     /// A folder that cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let store = Self { root: root.into() };
-        for folder in ["sha256", "partial", "trees"] {
+        for folder in ["sha256", "partial", "trees", "compiled"] {
             let folder = store.root.join(folder);
             fs::create_dir_all(&folder).map_err(|error| store.outside(error, "make", &folder))?;
         }
@@ -133,6 +133,25 @@ impl Store {
         self.take_in(&file, &path, &sha256)?;
         let _ = path.keep(); // renamed away: there is nothing left to remove
         Ok(Stamp { sha256, size })
+    }
+
+    /// Returns what was noted under this name of something that was compiled here; none where nothing was.
+    pub fn note(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.root.join("compiled").join(name)).ok()
+    }
+
+    /// Notes it.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn write_note(&self, name: &str, text: &str) -> Result<()> {
+        let place = self.root.join("compiled").join(name);
+        let steps = || {
+            let mut file = NamedTempFile::new_in(self.root.join("partial"))?;
+            file.write_all(text.as_bytes())?;
+            file.persist(&place).map(drop).map_err(|error| error.error)
+        };
+        steps().map_err(|error| self.outside(error, "write", &place))
     }
 
     /// Returns the size in bytes of the file with this digest, unchecked; none where there is none.
