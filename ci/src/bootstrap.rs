@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -81,10 +81,12 @@ enum Next {
 
 /// Makes the line up to generation `last`, and judges it; returns it with the keys of the machines.
 fn line(site: &Site, last: u32, begat: Begat) -> Result<(Line<'_>, BTreeSet<String>)> {
+    let (first, here) = first(site, begat)?;
     let mut line = Line {
         site,
         begat,
-        releases: vec![first(site, begat)?],
+        releases: vec![first],
+        here,
     };
     quorum(site, &line.releases[0], begat)?;
     for number in 1..=last {
@@ -97,7 +99,7 @@ fn line(site: &Site, last: u32, begat: Begat) -> Result<(Line<'_>, BTreeSet<Stri
 }
 
 /// Locks the recipe of the builder with a begat of this very source, and builds generation 0.
-fn first(site: &Site, from: Begat) -> Result<PathBuf> {
+fn first(site: &Site, from: Begat) -> Result<(PathBuf, Duration)> {
     let (begat, program) = (&site.begat, site.path("payload"));
     if from == Begat::Supplied {
         host::need(&site.shell, &[("strip", "binutils")])?;
@@ -106,11 +108,12 @@ fn first(site: &Site, from: Begat) -> Result<PathBuf> {
     }
     let (recipe, release) = (recipe(site), site.path("generation-0"));
     lock(site, from)?;
+    let start = Instant::now();
     cmd!(site.shell, "{begat} build --locked --sign {recipe} --output {release}")
         .quiet()
         .ignore_stdout()
         .run()?;
-    Ok(release)
+    Ok((release, start.elapsed()))
 }
 
 fn lock(site: &Site, from: Begat) -> Result<()> {
@@ -174,6 +177,8 @@ struct Line<'a> {
     site: &'a Site,
     begat: Begat,
     releases: Vec<PathBuf>,
+    /// How long the build of generation 0 took here.
+    here: Duration,
 }
 
 impl Line<'_> {
@@ -187,6 +192,9 @@ impl Line<'_> {
         let job = self.pack(self.begat, number, parent)?;
         let (run, output) = self.boot(parent, &job)?;
         run.must_succeed(number - 1)?;
+        if self.begat != Begat::Supplied {
+            run.compare_times(self.here);
+        }
         let release = self.unpack(&output, &format!("generation-{number}"))?;
         println!("bootstrap: generation {number} after {} s", start.elapsed().as_secs());
         match lock {
@@ -366,6 +374,7 @@ impl Line<'_> {
             site: self.site,
             begat: Begat::Supplied,
             releases: self.releases.clone(),
+            here: self.here,
         };
         let job = line.pack(Begat::Supplied, 1, &self.releases[0])?;
         if let Some((from, to)) = edit {
@@ -428,6 +437,35 @@ impl Run {
         ensure!(self.code == Some(0), "generation {number} failed:\n{}", self.text);
         Ok(())
     }
+}
+
+impl Run {
+    /// Says how long the job took, next to the same build here, and what of it took how long.
+    fn compare_times(&self, here: Duration) {
+        let told: Vec<(f64, &str)> = self.text.lines().filter_map(told).collect();
+        let (Some((start, _)), Some((end, _))) = (told.first(), told.last()) else {
+            return;
+        };
+        let (inside, here) = (end - start, here.as_secs_f64());
+        println!(
+            "bench: the build took {here:.0} s here and {inside:.0} s inside, {:.0} times as long",
+            inside / here
+        );
+        for pair in told.windows(2) {
+            let (time, what) = (pair[1].0 - pair[0].0, pair[0].1);
+            if time >= 1.0 {
+                println!("bench: {time:8.0} s  after {what:?}");
+            }
+        }
+    }
+}
+
+/// A line of the job on the console: when it was said, in seconds since the guest started, and what.
+fn told(line: &str) -> Option<(f64, &str)> {
+    let (time, rest) = line.trim_start().strip_prefix('[')?.split_once(']')?;
+    let (_, said) = rest.split_once(" job[")?;
+    let (_, said) = said.split_once("]: ")?;
+    Some((time.trim().parse().ok()?, said.trim()))
 }
 
 /// What the guest prints when its job fails.
