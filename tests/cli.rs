@@ -77,6 +77,20 @@ fn records(folder: &Path) {
     .unwrap();
 }
 
+/// A payload that is compiled.
+const PROGRAM: &str = "
+[[payload]]
+name = \"hello\"
+version = \"1\"
+target = \"/usr/bin/hello\"
+
+[payload.compile]
+workspace = \"nowhere\"
+source = [\"Cargo.toml\", \"Cargo.lock\", \"src\"]
+package = \"hello\"
+binary = \"hello\"
+";
+
 /// The recipes that transcripts are about: a good one, and what somebody mistyped in others.
 fn recipes(folder: &Path) {
     const MINIMAL: &str = include_str!("../recipes/minimal/recipe.toml");
@@ -93,6 +107,12 @@ fn recipes(folder: &Path) {
     recipe("for-one-machine", "console=ttyS0", "nr_cpus=4");
     recipe("no-firmware", "firmware/generic", "firmware/generous");
     recipe("locked", "", "");
+    let program = format!("{PROGRAM}\n[[launch]]");
+    recipe("no-compiler", "[[launch]]", &program);
+    let compiler = "tools = \"trixie\"\ncompiler = \"trixie\"";
+    recipe("no-source", "tools = \"trixie\"", compiler);
+    let file = folder.join("no-source/recipe.toml");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + PROGRAM).unwrap();
     for named in [
         "firmware/amdsev/firmware.toml",
         "firmware/generic/firmware.toml",
