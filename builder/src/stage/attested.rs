@@ -49,23 +49,26 @@ impl Attesting {
     /// # Errors
     /// There is none, though required; it fails.
     pub fn dispatch(&self, request: &Request) -> Result<Option<Witness<'_>>> {
-        let data = ReportData::binding(request.terms.binding, &request.text());
-        match self.places.find(self.source, &data) {
-            Ok((source, dispatch)) => {
-                say("attest", &format!("the request: evidence of the {}", source.name()));
-                let places = &self.places;
-                Ok(Some(Witness {
-                    places,
-                    source,
-                    dispatch,
-                }))
-            }
+        match self.ask(request) {
+            Ok(witness) => Ok(Some(witness)),
             Err(Silence::Absent(why)) if !self.required => {
                 say("attest", &format!("the release will be unattested: {why}"));
                 Ok(None)
             }
             Err(silence) => Err(silence.into_error(collect::mends(self.source))),
         }
+    }
+
+    fn ask(&self, request: &Request) -> Result<Witness<'_>, Silence> {
+        let data = ReportData::binding(request.terms.binding, &request.text());
+        let (source, dispatch) = self.places.find(self.source, &data)?;
+        say("attest", &format!("the request: evidence of the {}", source.name()));
+        let places = &self.places;
+        Ok(Witness {
+            places,
+            source,
+            dispatch,
+        })
     }
 }
 
@@ -106,19 +109,17 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
     ordered.check(origin.lock)?;
     let (key, id) = (sign::ephemeral()?, sign::build_id()?);
     let request = Request::new(id, ordered.terms.clone(), origin, &key.public());
-    let witness = attesting.dispatch(&request)?;
+    let silent = |silence: Silence| silence.into_error(collect::mends(attesting.source));
+    let witness = attesting.ask(&request).map_err(silent)?;
     look_at(folder)?;
-    let machine = witness.as_ref().map(Witness::machine);
     let times = Times {
         started_on,
         finished_on: clock::now(),
     };
-    let run = Run::new(id, machine.map_or(Builder::Unattested, Builder::Split), Some(times));
+    let run = Run::new(id, Builder::Split(witness.machine()), Some(times));
     let claims = Claims::new(&subject, &run, ordered.terms.clone(), &key.public());
     let mut files = claims.signed_by(&key);
-    if let Some(witness) = &witness {
-        files.extend(witness.complete(&claims.record)?);
-    }
+    files.extend(witness.complete(&claims.record)?);
     sign::append(folder, &files)?;
     Ok(claims)
 }
