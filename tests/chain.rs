@@ -25,6 +25,7 @@ use builder::model::{Request, Trust};
 use builder::stage::appraise::{Judge, Roots};
 use builder::stage::chain::{COMPLETION, Chain, DISPATCH, Generation};
 use builder::stage::finding::Finding;
+use builder::stage::parse::LOCK;
 use builder::stage::release::{Existing, Staging, Stamps};
 use builder::stage::sign;
 use builder::stage::signatures::Demand;
@@ -270,6 +271,9 @@ impl Line {
         let staging = Staging::begin(&release, Existing::Refuse).unwrap();
         fixture::fill(staging.folder());
         fs::write(staging.folder().join("cmdline"), command_line).unwrap();
+        if command_line == COMPILES {
+            add_program(&staging.folder().join(LOCK));
+        }
         let launches = (self.launches)(number);
         fs::write(
             staging.folder().join("measurements.json"),
@@ -367,6 +371,31 @@ impl Line {
         write(release, COMPLETION, &Evidence::Snp(evidence));
         self
     }
+}
+
+/// The command line of a release with a program that is compiled.
+const COMPILES: &str = "it compiles";
+
+fn add_program(lock: &Path) {
+    let text = fs::read_to_string(lock).unwrap();
+    let digest = Sha256::of("hello");
+    let program = format!(
+        "
+[[payload]]
+name = \"hello\"
+version = \"1\"
+sha256 = \"{digest}\"
+size = 5
+target = \"/usr/bin/hello\"
+
+[payload.compiled]
+package = \"hello\"
+binary = \"hello\"
+source = {{ sha256 = \"{digest}\", size = 5 }}
+crate = []
+"
+    );
+    fs::write(lock, text + &program).unwrap();
 }
 
 fn at(time: &str) -> Timestamp {
@@ -634,6 +663,20 @@ fn a_launch_without_values() {
         let line = Line::that_predicts(vendor, both).with_vm(2, |vm| vm.image = 7);
         assert_eq!(line.findings(), ["2 launch-unknown", "2 launch-unknown"]);
     }
+}
+
+#[test]
+fn a_program_that_the_build_has_not_compiled() {
+    let mut line = Line::of_three(Vendor::Tpm);
+    line.build(3, COMPILES, Some(Vm::of(2)));
+    let generations = line.verify();
+    let unchecked = |number: usize| {
+        generations[number]
+            .unchecked
+            .iter()
+            .any(|what| what.contains("hello comes from its source"))
+    };
+    assert!(unchecked(3) && !unchecked(2));
 }
 
 #[test]

@@ -12,13 +12,14 @@ use measure::evidence::Evidence;
 use measure::{Sha256, Sha384};
 use serde_json::Value;
 
-use crate::document::provenance::{self, Builder, Machine, Times};
+use crate::document::provenance::{self, Builder, Machine, Run, Times};
 use crate::mend::Exit;
 use crate::model::record::{Binding, Terms};
 use crate::model::request::Request;
-use crate::model::{Manifest, Measurements, Record};
+use crate::model::{Lock, Manifest, Measurements, Record};
 use crate::stage::appraise::{Appraisal, Judge, Wanted};
 use crate::stage::finding::Finding;
+use crate::stage::parse::LOCK;
 use crate::stage::rebuilds;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{self, Verdict};
@@ -48,6 +49,8 @@ pub struct Generation {
     report_data: BTreeMap<String, Vec<u8>>,
     measurements: Measurements,
     run: Option<(Builder, Option<Times>)>,
+    /// Programs that the build took by the digest of the lock, and did not compile.
+    taken: Vec<String>,
 }
 
 impl Generation {
@@ -69,6 +72,7 @@ impl Generation {
         let measurements = text(folder, "measurements.json").and_then(|text| Measurements::parse(&text));
         let run = text(folder, provenance::FILE).ok();
         let run = run.and_then(|text| provenance::run(&text).ok());
+        let taken = run.as_ref().map(|run| taken(folder, run)).unwrap_or_default();
         Some(Self {
             folder: folder.into(),
             manifest: verdict.manifest.clone()?,
@@ -79,6 +83,7 @@ impl Generation {
             report_data: BTreeMap::new(),
             measurements: measurements.unwrap_or_default(), // what cannot be read is a finding already, or nobody's launch
             run: run.map(|run| (run.builder, run.times)),
+            taken,
         })
     }
 
@@ -120,6 +125,12 @@ impl Generation {
             self.findings.push(Finding::OtherMachine);
         }
         self.judge_split(judge.trust.allow_split);
+        if attested {
+            let what = |name: &String| {
+                format!("that {name} comes from its source: the build took it by the digest of the lock")
+            };
+            self.unchecked.extend(self.taken.iter().map(what));
+        }
         let after = parent.map(|parent| self.not_after(parent));
         self.findings.extend(after.into_iter().flatten());
     }
@@ -226,6 +237,15 @@ fn text(folder: &Path, name: &str) -> Result<String> {
     Ok(String::from_utf8(
         files::read(&folder.join(name), LIMIT).with_context(|| format!("cannot read {name}"))?,
     )?)
+}
+
+/// The programs of the lock that a run has not compiled.
+fn taken(folder: &Path, run: &Run) -> Vec<String> {
+    let lock = text(folder, LOCK).and_then(|text| Lock::parse(&text));
+    let payloads = lock.map(|lock| lock.payload).unwrap_or_default(); // what cannot be read is a finding already
+    let compiled = payloads.into_iter().filter(|payload| payload.compiled.is_some());
+    let names = compiled.map(|payload| payload.name.to_string());
+    names.filter(|name| !run.compiled.contains(name)).collect()
 }
 
 /// Reads evidence of a release; nothing where there is none.
