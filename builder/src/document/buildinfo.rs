@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use crate::model::Lock;
-use crate::model::lock::{Package, Tree};
+use crate::model::lock::Package;
 use crate::model::recipe::Recipe;
 use crate::model::release::{FileName, Stamp};
 
@@ -32,7 +32,7 @@ pub fn text<'a>(
         let _ = writeln!(text, " {sha256} {size} {name}");
     }
     let _ = writeln!(text, "Build-Architecture: {ARCHITECTURE}");
-    let tools: Vec<String> = lock.packages(Tree::Tools).map(relation).collect();
+    let tools: Vec<String> = lock.tools().map(relation).collect();
     let _ = writeln!(text, "Installed-Build-Depends:\n {}", tools.join(",\n "));
     let _ = writeln!(
         text,
@@ -57,6 +57,7 @@ mod tests {
     use measure::Sha256;
 
     use super::*;
+    use crate::model::lock::Tree;
 
     fn package(name: &str, version: &str, tree: Tree) -> Package {
         Package {

@@ -163,6 +163,13 @@ impl Lock {
             .filter(move |package| package.why.contains_key(&tree))
     }
 
+    /// Returns the packages whose programs build: those of the tool tree, and the compiler's.
+    pub fn tools(&self) -> impl Iterator<Item = &Package> {
+        const TREES: [Tree; 2] = [Tree::Compiler, Tree::Tools];
+        let builds = |package: &&Package| TREES.iter().any(|tree| package.why.contains_key(tree));
+        self.package.iter().filter(builds)
+    }
+
     /// Returns the archives that packages come from.
     pub fn archives(&self) -> BTreeSet<&str> {
         self.package.iter().map(|package| package.archive.as_str()).collect()

@@ -12,7 +12,7 @@ use super::bill::{Bill, Component, File, Form, How, Kind};
 use super::{LISTING, NOASSERTION, Role, element_id};
 use crate::model;
 use crate::model::contents::Origin;
-use crate::model::lock::{Package, Tree};
+use crate::model::lock::Package;
 
 /// Returns the text of the document; `listing` is the digest of the view that lists the files.
 ///
@@ -250,7 +250,7 @@ fn tools(bill: &Bill<'_>) -> Vec<Value> {
             "hashes": [hash("SHA-256", package.sha256)],
         })
     };
-    bill.facts.lock.packages(Tree::Tools).map(tool).collect()
+    bill.facts.lock.tools().map(tool).collect()
 }
 
 /// What each thing consists of and depends on; files of images hang on their image.

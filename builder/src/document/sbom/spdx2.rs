@@ -10,7 +10,7 @@ use super::agent::Agent;
 use super::bill::{Bill, Component, How, Kind, Related};
 use super::{LISTING, NOASSERTION, Role, element_id};
 use crate::model;
-use crate::model::lock::{Package, Tree};
+use crate::model::lock::Package;
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 
@@ -43,9 +43,7 @@ pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
 
 fn packages(bill: &Bill<'_>) -> Vec<Value> {
     let components = bill.components.iter().map(|(id, component)| package(id, component));
-    components
-        .chain(bill.facts.lock.packages(Tree::Tools).map(tool))
-        .collect()
+    components.chain(bill.facts.lock.tools().map(tool)).collect()
 }
 
 fn package(id: &str, component: &Component<'_>) -> Value {
@@ -159,7 +157,7 @@ fn relationships(bill: &Bill<'_>) -> Vec<Value> {
         .artifacts()
         .find(|(_, artifact)| artifact.kind == Kind::Artifact(Role::Disk));
     let tools = disk.into_iter().flat_map(|(disk, _)| {
-        let tools = bill.facts.lock.packages(Tree::Tools);
+        let tools = bill.facts.lock.tools();
         tools.map(|tool| relation(&tool_id(tool), "BUILD_TOOL_OF", &reference(disk)))
     });
     described.chain(related).chain(tools).collect()

@@ -13,7 +13,7 @@ use super::agent::{self, Agent};
 use super::bill::{Bill, Component, File, Form, How, Kind};
 use crate::model;
 use crate::model::contents::Origin;
-use crate::model::lock::{Package, Source, Tree};
+use crate::model::lock::{Package, Source};
 
 const CONTEXT: &str = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld";
 const CREATION: &str = "_:creation";
@@ -114,7 +114,7 @@ impl<'a> View<'a> {
     fn tools(&self) -> Vec<Value> {
         let begat = format!("begat {}", env!("CARGO_PKG_VERSION"));
         let begat = self.element("Tool", &begat_id(), &begat);
-        let locked = self.bill.facts.lock.packages(Tree::Tools).map(|tool| {
+        let locked = self.bill.facts.lock.tools().map(|tool| {
             let mut element = self.element("Tool", &tool_id(tool), &format!("{} {}", tool.name, tool.version));
             element["verifiedUsing"] = json!([hash("sha256", tool.sha256)]);
             element
@@ -401,7 +401,7 @@ impl<'a> View<'a> {
     /// What went into the build and came out of it; files that no package owns say how they came about.
     fn around_build(&self) -> Vec<Value> {
         let lock = self.bill.facts.lock;
-        let tools: Vec<_> = lock.packages(Tree::Tools).map(tool_id).chain([begat_id()]).collect();
+        let tools: Vec<_> = lock.tools().map(tool_id).chain([begat_id()]).collect();
         let inputs: Vec<_> = self
             .deployables()
             .map(|(id, _)| deployable_id(id))

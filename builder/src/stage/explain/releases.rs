@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use measure::Sha256;
+
 use super::{Difference, Explanation, Release, files};
 use crate::model::Lock;
 use crate::model::artifacts::file;
+use crate::model::lock::Tree;
 use crate::model::measurements::{Measurement, Value};
 
 /// Names every file that differs and why, then every value that does.
@@ -12,6 +15,7 @@ pub(super) fn explain(old: &Release, new: &Release) -> Explanation {
     let mut differences = changed_files(old, new);
     differences.extend(words(&old.command_line, &new.command_line));
     differences.extend(packages(&old.lock, &new.lock));
+    differences.extend(payloads(&old.lock, &new.lock));
     differences.extend(values(old, new));
     Explanation {
         compared: format!("{} with {}", old.manifest.digest(), new.manifest.digest()),
@@ -68,38 +72,74 @@ fn words(old: &str, new: &str) -> Option<Difference> {
     (!changes.is_empty()).then(|| about(what, [file::COMMAND_LINE.to_owned()].into()))
 }
 
-/// The packages that only one of them has in this version, and what they go into.
+/// The packages of which only one of them has this version in a tree.
 fn packages(old: &Lock, new: &Lock) -> Vec<Difference> {
-    let versions = |lock: &Lock| {
-        let packages = lock.package.iter();
-        let named = packages.map(|package| ((package.name.clone(), package.architecture.clone()), package.clone()));
-        named.collect::<BTreeMap<_, _>>()
-    };
     let (old, new) = (versions(old), versions(new));
-    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
-    let differing = names.into_iter().filter(|name| {
-        let digest = |packages: &BTreeMap<_, crate::model::lock::Package>| packages.get(*name).map(|it| it.sha256);
-        digest(&old) != digest(&new)
-    });
-    let difference = |name: &(String, String)| {
-        let version = |packages: &BTreeMap<_, crate::model::lock::Package>| {
-            packages
-                .get(name)
-                .map_or_else(|| "absent".into(), |package| package.version.clone())
-        };
-        let package = new.get(name).or_else(|| old.get(name));
-        let trees: Vec<_> = package
-            .iter()
-            .flat_map(|package| package.why.keys())
-            .map(|tree| format!("{tree:?}"))
-            .collect();
-        let trees = trees.join(", ").to_lowercase();
+    let mut changes = BTreeMap::<_, Vec<String>>::new();
+    for place in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        let change = (old.get(place), new.get(place));
+        if change.0 != change.1 {
+            let trees = changes.entry((place.0, place.1, change)).or_default();
+            trees.push(format!("{:?}", place.2).to_lowercase());
+        }
+    }
+    let changes = changes.into_iter().map(|((name, _, (old, new)), trees)| {
+        let version = |package: Option<&(&str, Sha256)>| package.map_or("absent", |(version, _)| version).to_owned();
+        let (old, new) = (version(old), version(new));
         about(
-            format!("package {} ({trees}): {} → {}", name.0, version(&old), version(&new)),
+            format!("package {name} ({}): {old} → {new}", trees.join(", ")),
+            BTreeSet::new(),
+        )
+    });
+    changes.collect()
+}
+
+/// Name, architecture and tree of a package.
+type Place<'a> = (&'a str, &'a str, Tree);
+
+/// The version of each package in each tree, with its digest.
+fn versions(lock: &Lock) -> BTreeMap<Place<'_>, (&str, Sha256)> {
+    let packages = lock.package.iter().flat_map(|package| {
+        let place = |tree: &Tree| (package.name.as_str(), package.architecture.as_str(), *tree);
+        let version = (package.version.as_str(), package.sha256);
+        package.why.keys().map(move |tree| (place(tree), version))
+    });
+    packages.collect()
+}
+
+/// The payloads that only one of them has, or has otherwise, and what it compiles them from.
+fn payloads(old: &Lock, new: &Lock) -> Vec<Difference> {
+    let (old, new) = (inputs(old), inputs(new));
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let differing = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+    let digest = |inputs: &BTreeMap<String, Sha256>, name: &String| {
+        inputs
+            .get(name)
+            .map_or_else(|| "absent".into(), |sha256| sha256.to_string())
+    };
+    let difference = |name: &String| {
+        about(
+            format!("{name}: {} → {}", digest(&old, name), digest(&new, name)),
             BTreeSet::new(),
         )
     };
     differing.map(difference).collect()
+}
+
+/// Payloads, their sources, and the crates that are in them.
+fn inputs(lock: &Lock) -> BTreeMap<String, Sha256> {
+    let inputs = lock.payload.iter().flat_map(|payload| {
+        let name = &payload.name;
+        let itself = (format!("payload {name} {}", payload.version), payload.sha256);
+        let compiled = payload.compiled.iter();
+        let source = compiled
+            .clone()
+            .map(move |it| (format!("source of {name}"), it.source.sha256));
+        let crates = compiled.flat_map(|it| &it.crates).filter(|one| one.linked);
+        let crates = crates.map(move |one| (format!("crate {} {} in {name}", one.name, one.version), one.sha256));
+        [itself].into_iter().chain(source).chain(crates)
+    });
+    inputs.collect()
 }
 
 /// The values of launches that both have, where they differ.
