@@ -64,10 +64,37 @@ pub struct Machine {
     pub evidence: Option<String>,
     /// In MiB.
     pub memory: u32,
-    /// What the guest is given: the file is its disk `virtio-input`, which it can only read.
-    pub input: Option<String>,
-    /// What the guest gives: the file is its disk `virtio-output`.
-    pub output: Option<String>,
+    /// Disks besides those of the release.
+    pub disks: Vec<Disk>,
+}
+
+/// A file that the guest gets as a disk: `/dev/disk/by-id/virtio-` and the name of its purpose.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Disk {
+    pub purpose: Purpose,
+    pub file: String,
+}
+
+/// What a disk besides those of the release is for.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Purpose {
+    /// What the guest is given, and can only read.
+    Input,
+    /// What the guest gives.
+    Output,
+    /// Room for the guest's work: with the machine, what is on it is lost.
+    Scratch,
+}
+
+impl Purpose {
+    /// Returns its name: the serial number of the disk.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::Scratch => "scratch",
+        }
+    }
 }
 
 /// The character devices of a machine by name. What is behind them, the guest does not see: whoever starts it says.
@@ -110,16 +137,7 @@ impl Machine {
             arguments.extend(tpm());
         }
         arguments.extend(self.artifacts());
-        let input = self.input.iter().map(|file| (4, "input", file, ",readonly=on"));
-        let output = self.output.iter().map(|file| (5, "output", file, ""));
-        for (slot, name, file, access) in input.chain(output) {
-            arguments.extend([
-                "-drive".into(),
-                format!("file={file},format=raw,if=none,id={name}{access}"),
-            ]);
-            let device = format!("virtio-blk-pci,drive={name},serial={name},addr={slot}");
-            arguments.extend(["-device".into(), device]);
-        }
+        arguments.extend(self.disks.iter().flat_map(Disk::arguments));
         arguments
     }
 
@@ -147,6 +165,20 @@ impl Machine {
 
     fn place(&self, file: &str) -> String {
         format!("{}/{file}", self.release)
+    }
+}
+
+impl Disk {
+    fn arguments(&self) -> [String; 4] {
+        let (slot, access) = match self.purpose {
+            Purpose::Input => (4, "readonly=on"),
+            Purpose::Output => (5, "readonly=off"),
+            Purpose::Scratch => (6, "cache=unsafe"), // nobody reads it after a crash
+        };
+        let (name, file) = (self.purpose.name(), &self.file);
+        let drive = format!("file={file},format=raw,if=none,id={name},{access}");
+        let device = format!("virtio-blk-pci,drive={name},serial={name},addr={slot}");
+        ["-drive".into(), drive, "-device".into(), device]
     }
 }
 

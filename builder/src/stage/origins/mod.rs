@@ -210,7 +210,11 @@ impl<'a> Origins<'a> {
 
     fn own(&self, node: &Node) -> Option<Origin> {
         let (path, wanted) = self.recipe.get(node.path.as_str())?;
-        let same = matches!(&node.kind, Kind::File { sha256, .. } if sha256 == wanted);
+        let same = match &node.kind {
+            Kind::File { sha256, .. } => sha256 == wanted,
+            Kind::Symlink { target } => Sha256::of(target) == *wanted,
+            _ => false,
+        };
         (same && is_unprivileged(node)).then(|| Origin::Recipe {
             path: (*path).to_owned(),
         })

@@ -6,7 +6,7 @@ use measure::Sha512;
 
 const RECIPE: &str = include_str!("../../../../recipes/minimal/recipe.toml");
 
-/// A package `hello` with a program, a folder, a link and a maintainer script, and a recipe with one file.
+/// A package `hello` with a program, a folder, a link and a maintainer script, and a recipe with a file and a link.
 struct World {
     lock: Lock,
     packages: Packages,
@@ -34,8 +34,14 @@ impl World {
             size: 4,
             executable: false,
         };
+        let mask = Source {
+            path: "mkosi.extra/etc/systemd/system/hello.service".into(),
+            sha256: Sha256::of("/dev/null"),
+            size: 9,
+            executable: false,
+        };
         Self {
-            lock: Lock::new(recipe, vec![], vec![package], vec![source]),
+            lock: Lock::new(recipe, vec![], vec![package], vec![source, mask]),
             packages: [(sha256, Members::read(&deb).unwrap())].into(),
             recipe: Recipe::parse(RECIPE).unwrap(),
         }
@@ -146,6 +152,10 @@ fn each_path_has_its_origin() {
         (file("/var/lib/dpkg/info/hello.list", "/.", 0o644), "dpkg"),
         (file("/etc/hello.conf", "conf", 0o644), "mkosi.extra/etc/hello.conf"),
         (
+            link("/etc/systemd/system/hello.service", "/dev/null"),
+            "mkosi.extra/etc/systemd/system/hello.service",
+        ),
+        (
             file("/etc/passwd", "root", 0o644),
             "adduser, base-passwd, systemd-sysusers",
         ),
@@ -207,6 +217,8 @@ fn attack_a_changed_file_is_unexplained_and_named_with_its_package() {
         report.contains("not what mkosi.extra/etc/hello.conf of the recipe is"),
         "{report}"
     );
+    let report = world.refusal(link("/etc/systemd/system/hello.service", "/usr/lib/evil.service"));
+    assert!(report.contains("hello.service of the recipe is"), "{report}");
 }
 
 #[test]

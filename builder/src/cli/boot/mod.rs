@@ -1,20 +1,22 @@
 //! `begat boot`: start a release in QEMU.
 
+mod disks;
+mod evidence;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use tempfile::TempDir;
 
-use crate::cli::explain;
+use self::disks::Disks;
+use self::evidence::Evidence;
 use crate::cli::supply::Supply;
-use crate::mend::{Exit, OrMend as _, Told};
+use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::lock::Tree;
 use crate::model::{Lock, Recipe};
-use crate::stage::boot::{Machine, Observed, Shape};
-use crate::stage::host::Host;
-use crate::stage::{Work, fetch, prove, say};
+use crate::stage::boot::{Disk, Machine, Purpose, Shape};
+use crate::stage::{Work, fetch};
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 
 /// The firmware of a release that any machine starts.
@@ -48,12 +50,8 @@ pub(super) struct Args {
     /// Memory of the machine
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u32,
-    /// A file that the guest gets as a disk to read, /dev/disk/by-id/virtio-input: the job of a builder
-    #[arg(long, value_name = "FILE")]
-    input: Option<PathBuf>,
-    /// A file that the guest gets as a disk to write, /dev/disk/by-id/virtio-output: where a builder puts its release
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    disks: Disks,
     /// Seconds to wait for the guest
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
@@ -61,11 +59,10 @@ pub(super) struct Args {
     supply: Supply,
 }
 
-/// Where the release and the evidence appear inside the sandbox.
+/// Where the release, the evidence and the disks appear inside the sandbox.
 const RELEASE: &str = "/run/release";
 const EVIDENCE: &str = "/run/evidence";
-const INPUT: &str = "/run/input";
-const OUTPUT: &str = "/run/output";
+const DISKS: &str = "/run";
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
@@ -75,8 +72,7 @@ impl Args {
         let files = Files {
             release,
             evidence: evidence.as_ref().map(|evidence| evidence.folder.clone()),
-            input: self.input.as_deref().map(disk).transpose()?,
-            output: self.output.as_deref().map(disk).transpose()?,
+            disks: self.disks.files()?,
         };
         if self.host_qemu {
             self.machine(&files)?.boot()?;
@@ -92,6 +88,10 @@ impl Args {
 
     fn machine(&self, files: &Files) -> Result<Machine> {
         let text = |path: &PathBuf| path.to_str().map(String::from).context("a path is not UTF-8");
+        let disks = files.disks.iter().map(|(purpose, file)| {
+            let (purpose, file) = (*purpose, text(file)?);
+            Ok(Disk { purpose, file })
+        });
         Ok(Machine {
             shape: self.shape(),
             release: text(&files.release)?,
@@ -101,8 +101,7 @@ impl Args {
             timeout: self.timeout,
             evidence: files.evidence.as_ref().map(text).transpose()?,
             memory: self.memory,
-            input: files.input.as_ref().map(text).transpose()?,
-            output: files.output.as_ref().map(text).transpose()?,
+            disks: disks.collect::<Result<_>>()?,
         })
     }
 
@@ -137,28 +136,34 @@ impl Args {
 struct Files {
     release: PathBuf,
     evidence: Option<PathBuf>,
-    input: Option<PathBuf>,
-    output: Option<PathBuf>,
+    disks: Vec<(Purpose, PathBuf)>,
 }
 
 impl Files {
     /// Where they appear inside the sandbox.
     fn inside(&self) -> Self {
+        let disks = self.disks.iter();
         Self {
             release: RELEASE.into(),
             evidence: self.evidence.as_ref().map(|_| EVIDENCE.into()),
-            input: self.input.as_ref().map(|_| INPUT.into()),
-            output: self.output.as_ref().map(|_| OUTPUT.into()),
+            disks: disks.map(|(purpose, _)| (*purpose, inside(*purpose))).collect(),
         }
     }
 
     fn binds(self) -> Vec<Bind> {
+        let release = [bind(self.release, RELEASE, false)].into_iter();
         let evidence = self.evidence.map(|folder| bind(folder, EVIDENCE, true));
-        let input = self.input.map(|file| bind(file, INPUT, false));
-        let output = self.output.map(|file| bind(file, OUTPUT, true));
-        let binds = [evidence, input, output].into_iter().flatten();
-        binds.chain([bind(self.release, RELEASE, false)]).collect()
+        let disks = self.disks.into_iter().map(|(purpose, host)| Bind {
+            host,
+            inside: inside(purpose),
+            writable: purpose != Purpose::Input,
+        });
+        release.chain(evidence).chain(disks).collect()
     }
+}
+
+fn inside(disk: Purpose) -> PathBuf {
+    Path::new(DISKS).join(disk.name())
 }
 
 fn bind(host: PathBuf, inside: &str, writable: bool) -> Bind {
@@ -166,62 +171,5 @@ fn bind(host: PathBuf, inside: &str, writable: bool) -> Bind {
         host,
         inside: inside.into(),
         writable,
-    }
-}
-
-/// A file that is to be a disk.
-fn disk(path: &Path) -> Result<PathBuf> {
-    let mend = "name a file: whole sectors of 512 bytes";
-    let shown = path.display();
-    let size = fs::metadata(path)
-        .or_mend(Exit::Usage, format!("cannot see {shown}"), mend)?
-        .len();
-    if size == 0 || size % 512 != 0 {
-        return Err(Exit::Usage.because(format!("{shown} has {size} bytes, which no disk has"), mend));
-    }
-    Ok(fs::canonicalize(path)?)
-}
-
-/// A folder for what a machine's TPM says; one that nobody named vanishes.
-struct Evidence {
-    folder: PathBuf,
-    _vanishes: Option<TempDir>,
-}
-
-impl Evidence {
-    fn new(named: Option<&Path>) -> Result<Self> {
-        let Some(named) = named else {
-            let folder = tempfile::tempdir().context("cannot make a folder for evidence")?;
-            return Ok(Self {
-                folder: folder.path().into(),
-                _vanishes: Some(folder),
-            });
-        };
-        const OTHER: &str = "name another one: --evidence DIR";
-        let made = fs::create_dir_all(named).and_then(|()| fs::canonicalize(named));
-        let folder = made.or_mend(
-            Exit::Outside,
-            format!("cannot make the folder {}", named.display()),
-            OTHER,
-        )?;
-        if fs::read_dir(&folder)?.next().is_some() {
-            return Err(Exit::Usage.because(format!("the folder {} is not empty", named.display()), OTHER));
-        }
-        Ok(Self {
-            folder,
-            _vanishes: None,
-        })
-    }
-
-    /// Prints the firmware's log beside the prediction, event by event.
-    fn compare(&self, release: &Path, shape: Shape) -> Result<()> {
-        let (observed, host) = (Observed::load(&self.folder)?, Host::load(&self.folder)?);
-        say("boot", "the firmware's log beside the prediction, event by event");
-        let explanation = prove::prove(release, shape, &observed, host)?;
-        explain::show(&explanation);
-        if explanation.differences.is_empty() {
-            return Ok(());
-        }
-        Err(Told(Exit::No).into())
     }
 }
