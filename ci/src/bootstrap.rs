@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,12 +33,17 @@ pub(crate) struct Args {
 /// What is built.
 pub(crate) const RECIPE: &str = "recipes/builder";
 
-/// What the machine of a builder has, in MiB: a build is done in memory.
+/// What the machine of a builder has, in MiB: with so much of it, a build is done in memory.
 const TO_BUILD: &str = "10240";
 const TO_MEASURE: &str = "2048";
 
-/// What no release of a builder exceeds, in bytes.
+/// What no release of a builder exceeds, in bytes; and no builder's work.
 const OUTPUT: u64 = 4 << 30;
+const SCRATCH: u64 = 16 << 30;
+
+/// Seconds for what a machine does; compiling begat on an emulated processor takes hours.
+const PATIENCE: &str = "7200";
+const TO_COMPILE: &str = "28800";
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
@@ -258,15 +264,21 @@ impl Line<'_> {
     /// Boots the parent with the job; returns what it said, and the disk that it wrote to.
     fn boot(&self, parent: &Path, job: &Path) -> Result<(Run, PathBuf)> {
         let (shell, begat) = (&self.site.shell, &self.site.begat);
-        let output = self.site.path("output");
+        let (output, scratch) = (self.site.path("output"), self.site.path("scratch"));
         File::create(&output)?.set_len(OUTPUT)?;
-        let memory = match self.begat {
-            Begat::Supplied => TO_MEASURE,
-            Begat::Compiled | Begat::CompiledInside => TO_BUILD,
+        File::create(&scratch)?.set_len(SCRATCH)?;
+        let (memory, patience) = match self.begat {
+            Begat::Supplied => (TO_MEASURE, PATIENCE),
+            Begat::Compiled => (TO_BUILD, PATIENCE),
+            Begat::CompiledInside => (TO_BUILD, TO_COMPILE),
         };
-        let disks = cmd!(shell, "{begat} boot {parent} --tpm --input {job} --output {output}");
-        let run = disks.args(["--memory", memory, "--timeout", "7200"]);
-        let run = run.quiet().ignore_status().output()?;
+        let machine = cmd!(
+            shell,
+            "{begat} boot {parent} --tpm --memory {memory} --timeout {patience}"
+        );
+        let machine = machine.arg("--input").arg(job).arg("--output").arg(&output);
+        let machine = machine.arg("--scratch").arg(&scratch);
+        let run = machine.quiet().ignore_status().output()?;
         let (console, told) = (
             String::from_utf8_lossy(&run.stdout),
             String::from_utf8_lossy(&run.stderr),
@@ -275,6 +287,9 @@ impl Line<'_> {
             code: run.status.code(),
             text: format!("{console}\n{told}"),
         };
+        if run.code == Some(0) {
+            sealed(&scratch)?;
+        }
         Ok((run, output))
     }
 
@@ -470,6 +485,26 @@ fn told(line: &str) -> Option<(f64, &str)> {
 
 /// What the guest prints when its job fails.
 const FAILED: &str = "begat: the job failed";
+
+/// The machine has worked on the disk, and who has it cannot read it: not even the name of a file that is in each release.
+fn sealed(scratch: &Path) -> Result<()> {
+    const NAME: &[u8] = b"rootfs.erofs";
+    let (mut file, mut chunk, mut written) = (File::open(scratch)?, vec![0; 1 << 20], 0);
+    while let length @ 1.. = file.read(&mut chunk)? {
+        let chunk = &chunk[..length];
+        if chunk.iter().any(|byte| *byte != 0) {
+            written += length;
+            let told = chunk.windows(NAME.len()).any(|bytes| bytes == NAME);
+            ensure!(!told, "the scratch disk can be read by whoever has it");
+        }
+    }
+    ensure!(written > 0, "the machine has not worked on its scratch disk");
+    println!(
+        "bootstrap: {} MiB of the scratch disk written, nothing to be read",
+        written >> 20
+    );
+    Ok(fs::remove_file(scratch)?)
+}
 
 /// Generation 0, started with one more parameter.
 fn other_command_line(line: &Line<'_>) -> Result<PathBuf> {

@@ -21,12 +21,13 @@ use crate::model::program::{Compile, Compiled, Crate};
 use crate::model::release::Stamp;
 use crate::model::{self, Lock};
 use crate::stage::archive::{self, Member};
-use crate::stage::guest::inside;
+use crate::stage::guest::inside::{self, WORK};
 use crate::stage::parse::Project;
 use crate::stage::{crates, fetch, say};
 use crate::world::net::Net;
 use crate::world::program::{Program, of_the_tree};
 use crate::world::sandbox::{Bind, Line, Owners, Sandbox};
+use crate::world::scratch::Scratch;
 use crate::world::store::Store;
 use crate::world::workspace::Workspace;
 use crate::world::{tidy, unpack};
@@ -57,7 +58,7 @@ const ENV: Program = of_the_tree("env");
 
 /// The one target: its libraries are linked into the program, the C library included.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const FLAGS: &str = "-Ctarget-feature=+crt-static -Cstrip=symbols --remap-path-prefix=/work/=";
+const FLAGS: &str = "-Ctarget-feature=+crt-static -Cstrip=symbols";
 
 /// The archives' time: a source is known by what is in it.
 const SOURCE_TIME: i64 = 0;
@@ -169,7 +170,7 @@ impl Means<'_> {
             "compile",
             &format!("{}, and {} crates", compiled.binary, compiled.crates.len()),
         );
-        let out = tempfile::tempdir_in(self.store.root()).context("cannot make a folder for what is compiled")?;
+        let out = Scratch::new(self.store.root(), "compile-").context("cannot make a folder for what is compiled")?;
         let bind = |host: &Path, inside: &str, writable| Bind {
             host: host.into(),
             inside: inside.into(),
@@ -222,7 +223,7 @@ impl Job {
     /// # Errors
     /// A source or a crate that cannot be unpacked; a compiler that fails.
     pub fn compile(&self, line: Line) -> Result<()> {
-        let work = Path::new("/work");
+        let work = Path::new(WORK);
         tidy::clear(work)?; // a killed run may have left things here
         let made = self.compile_in(work);
         let cleared = tidy::clear(work);
@@ -241,7 +242,7 @@ impl Job {
             self::unpack(one, &store, &work.join("crates"))
                 .with_context(|| format!("cannot unpack the crate {} {}", one.name, one.version))?;
         }
-        fs::write(work.join("cargo/config.toml"), CONFIGURATION)?;
+        fs::write(work.join("cargo/config.toml"), configuration())?;
         let said = ENV.run(self.arguments())?;
         let program = format!("target/{TARGET}/release/{}", self.compiled.binary);
         fs::copy(work.join(program), Path::new(inside::OUT).join(&self.compiled.binary))
@@ -258,11 +259,14 @@ impl Job {
         } = &self.compiled;
         let flags = TARGET.to_uppercase().replace('-', "_");
         let variables = [
-            ("CARGO_HOME", "/work/cargo".into()),
+            ("CARGO_HOME", format!("{WORK}/cargo")),
             ("CARGO_INCREMENTAL", "0".into()),
             ("CARGO_PROFILE_RELEASE_DEBUG", "false".into()),
-            (&format!("CARGO_TARGET_{flags}_RUSTFLAGS"), FLAGS.into()),
-            ("CARGO_TARGET_DIR", "/work/target".into()),
+            (
+                &format!("CARGO_TARGET_{flags}_RUSTFLAGS"),
+                format!("{FLAGS} --remap-path-prefix={WORK}/="),
+            ),
+            ("CARGO_TARGET_DIR", format!("{WORK}/target")),
             (SOURCE, source.sha256.to_string()),
             (COMPILER, self.compiler.to_string()),
         ];
@@ -282,7 +286,7 @@ impl Job {
             "--bin",
             binary,
         ];
-        let folder = ["--chdir=/work/source".to_owned()].into_iter();
+        let folder = [format!("--chdir={WORK}/source")].into_iter();
         folder.chain(variables).chain(cargo.map(String::from)).collect()
     }
 }
@@ -292,13 +296,9 @@ const SOURCE: &str = "BEGAT_SOURCE";
 const COMPILER: &str = "BEGAT_COMPILER";
 
 /// The Cargo Book, "Source Replacement": a folder in the place of the registry.
-const CONFIGURATION: &str = "\
-[source.crates-io]
-replace-with = \"locked\"
-
-[source.locked]
-directory = \"/work/crates\"
-";
+fn configuration() -> String {
+    format!("[source.crates-io]\nreplace-with = \"locked\"\n\n[source.locked]\ndirectory = \"{WORK}/crates\"\n")
+}
 
 /// A crate is an archive of one folder with its name; cargo wants the digest beside what is in it.
 fn unpack(one: &Crate, store: &Store, folder: &Path) -> Result<()> {

@@ -95,6 +95,7 @@ pub mod inside {
     pub const OUT: &str = "/run/out";
     pub const RECIPE: &str = "/run/recipe";
     pub const STORE: &str = "/run/store";
+    pub const WORK: &str = "/work";
 }
 
 /// What to do where the release's disk is full.
@@ -119,7 +120,7 @@ impl Guest {
     /// # Errors
     /// A package that is not what the lock names, a program of the tree that fails, a kernel without a wanted module.
     pub fn make(&self, line: Line) -> Result<()> {
-        let work = Path::new("/work");
+        let work = Path::new(inside::WORK);
         tidy::clear(work)?; // a killed run may have left things here
         let out = Path::new(inside::OUT);
         let made = room::explain(self.make_in(work, out, line), &self.places(work, out));
