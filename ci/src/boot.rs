@@ -22,8 +22,18 @@ pub(crate) struct Args {
     evidence: Option<PathBuf>,
 }
 
-/// What the initrd prints when it finds no root that it may use.
-const REFUSED: &str = "begat: refused";
+/// A file of the release that somebody changes, and what the guest prints then.
+pub(crate) struct Tampered {
+    pub(crate) file: &'static str,
+    pub(crate) says: &'static str,
+}
+
+/// The initrd finds no root that it may use.
+pub(crate) const ROOT: Tampered = Tampered {
+    file: "rootfs.erofs",
+    says: "begat: refused",
+};
+
 const READY: &str = "begat: ready";
 
 /// What begat says when every event and register is as predicted.
@@ -45,16 +55,16 @@ impl Args {
         let begat = host::begat(&shell)?;
         let release = fs::canonicalize(&self.release)?;
         let kept = tempfile::tempdir_in("/var/tmp")?;
-        check(&begat, &release, self.evidence.as_deref().unwrap_or(kept.path()))
+        check(&begat, &release, self.evidence.as_deref().unwrap_or(kept.path()), &ROOT)
     }
 }
 
 /// The three guests run side by side: each spends much of its time on one processor. What the TPMs of the first two say
 /// is then in the folder `evidence`.
-pub(crate) fn check(begat: &Path, release: &Path, evidence: &Path) -> Result<()> {
+pub(crate) fn check(begat: &Path, release: &Path, evidence: &Path, attack: &Tampered) -> Result<()> {
     let folder = tempfile::tempdir_in("/var/tmp")?;
     let tampered = folder.path();
-    tamper(release, tampered)?;
+    tamper(release, tampered, attack.file)?;
     let (direct, disk, refused) = thread::scope(|threads| {
         let direct = threads.spawn(|| boot(begat, release, "--direct", Some(&evidence.join("direct"))));
         let disk = threads.spawn(|| boot(begat, release, "--disk", Some(&evidence.join("disk"))));
@@ -70,24 +80,24 @@ pub(crate) fn check(begat: &Path, release: &Path, evidence: &Path) -> Result<()>
         println!("{name}: {} events as predicted", equal.count());
     }
     let refused = ended(refused)?;
-    refused.expect("direct boot with a byte of rootfs.erofs flipped", Some(1), REFUSED)?;
+    let name = format!("direct boot with a byte of {} flipped", attack.file);
+    refused.expect(&name, Some(1), attack.says)?;
     ensure!(!refused.console.contains(READY), "the tampered guest came up");
     Ok(())
 }
 
-/// Copies a release, its root image with one byte flipped.
-fn tamper(release: &Path, folder: &Path) -> Result<()> {
+/// Copies a release, with one byte of an image flipped.
+fn tamper(release: &Path, folder: &Path, image: &str) -> Result<()> {
     for entry in fs::read_dir(release)? {
         let entry = entry?;
         if entry.file_type()?.is_file() && entry.file_name() != "disk.raw" {
             fs::copy(entry.path(), folder.join(entry.file_name()))?;
         }
     }
-    let root = folder.join("rootfs.erofs");
-    let root = OpenOptions::new().read(true).write(true).open(root)?;
+    let image = OpenOptions::new().read(true).write(true).open(folder.join(image))?;
     let mut byte = [0];
-    root.read_exact_at(&mut byte, FLIPPED)?;
-    root.write_all_at(&[!byte[0]], FLIPPED).context("cannot flip a byte")
+    image.read_exact_at(&mut byte, FLIPPED)?;
+    image.write_all_at(&[!byte[0]], FLIPPED).context("cannot flip a byte")
 }
 
 /// Starts a release; with a folder for evidence, on a machine with a TPM.

@@ -214,8 +214,9 @@ impl Line<'_> {
     fn change_recipe(&self) -> Result<()> {
         let file = recipe(self.site).join("recipe.toml");
         let text = fs::read_to_string(&file)?;
-        let changed = text.replacen("packages = [\"kmod\"", "packages = [\"hello\", \"kmod\"", 1);
-        ensure!(changed != text, "the recipe's packages do not begin with kmod");
+        let (before, root) = text.split_once("\n[root]\n").context("the recipe has no [root]")?;
+        let root = root.replacen("packages = [", "packages = [\"hello\", ", 1);
+        let changed = format!("{before}\n[root]\n{root}");
         fs::write(file, changed)?;
         lock(self.site, self.begat)
     }

@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::site::Site;
-use crate::{boot, bootstrap, closed, compile, flip, fuzz, host, near, offline, oracle, rebuild, reproduce, truth};
+use crate::{
+    boot, bootstrap, closed, compile, flip, fuzz, host, near, offline, oracle, rebuild, reproduce, truth, volumes,
+};
 
 /// What became of the checks so far.
 #[derive(Default)]
@@ -69,10 +71,11 @@ impl Gate {
         self.step("reproduce", || reproduce::another(&site, &release));
         self.step("offline", || offline::check(&site, &release));
         let evidence = site.path("evidence");
-        self.step("boot", || boot::check(&site.begat, &release, &evidence));
+        self.step("boot", || boot::check(&site.begat, &release, &evidence, &boot::ROOT));
         self.step("flip", || flip::check(&site.begat, &release, Some(&evidence)));
         self.step("rebuild", || rebuild::check(&site, &release));
         self.step("closed", || closed::check(&site));
+        self.step("volumes", || volumes::check(&site.begat));
         self.step("compile", || compile::check(&site.begat));
         self.step("bootstrap", || bootstrap::check(&site));
         self.step("near", || near::check(&site.begat, &release));

@@ -18,6 +18,7 @@ mod rebuild;
 mod reproduce;
 mod site;
 mod truth;
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Command {
     Rebuild,
     /// Lets a recipe try to reach TEE devices, the guest's REST API and begat's memory.
     Closed,
+    /// Builds a release with volumes, boots it, and one of which somebody has changed a volume.
+    Volumes,
     /// Measures time and memory, side by side with other tools.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -77,6 +80,7 @@ impl Ci {
             Some(Command::Truth(truth)) => truth.run(),
             Some(Command::Rebuild) => rebuild::run(),
             Some(Command::Closed) => closed::run(),
+            Some(Command::Volumes) => volumes::run(),
             Some(Command::Bench(bench)) => bench.run(),
             Some(Command::Oracle(oracle)) => oracle.run(),
         }

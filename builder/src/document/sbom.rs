@@ -26,6 +26,7 @@ use crate::debian::copyright::Licence;
 use crate::mend::Exit;
 use crate::model::contents::Content;
 use crate::model::lock::{Lock, Package, Tree};
+use crate::model::payload;
 use crate::model::recipe::Name;
 use crate::model::release::Stamp;
 use bill::Bill;
@@ -69,12 +70,13 @@ pub struct PackageFacts {
 }
 
 /// A file or an archive from elsewhere, whose contents are in an image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Payload<'a> {
     pub name: &'a str,
     pub version: &'a str,
-    /// The tree that it enters: root or initrd.
-    pub tree: Tree,
+    /// The file of the release that is the image which it is in.
+    pub image: String,
+    pub kind: payload::Kind,
     pub sha256: Sha256,
     pub sha512: Sha512,
     /// An SPDX expression.
@@ -139,6 +141,12 @@ pub enum Role<'a> {
     },
     /// The dm-verity tree of the root image.
     Verity,
+    /// The image of a volume.
+    Volume,
+    /// The dm-verity tree of a volume.
+    VolumeVerity {
+        image: &'a str,
+    },
 }
 
 /// The texts of the three views.
@@ -264,14 +272,6 @@ impl<'a> Role<'a> {
             Self::Kernel { package } => Some((Tree::Kernel, package)),
             Self::Uki { stub } => Some((Tree::Tools, stub)),
             _ => None,
-        }
-    }
-
-    /// The image that a tree becomes.
-    fn of_tree(tree: Tree) -> Self {
-        match tree {
-            Tree::Initrd => Self::Initrd,
-            _ => Self::Root,
         }
     }
 

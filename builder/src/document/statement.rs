@@ -84,8 +84,8 @@ fn stem(file: &str) -> &str {
 
 /// Whether it is an image, or what starts one.
 fn boots(name: &FileName) -> bool {
-    const IMAGES: [&str; 4] = [".efi", ".erofs", ".fd", ".raw"];
-    const PARTS: [&str; 4] = [file::COMMAND_LINE, file::INITRD, file::KERNEL, file::VERITY];
+    const IMAGES: [&str; 5] = [".efi", ".erofs", ".fd", ".raw", ".verity"];
+    const PARTS: [&str; 3] = [file::COMMAND_LINE, file::INITRD, file::KERNEL];
     let name = name.as_str();
     PARTS.contains(&name) || IMAGES.iter().any(|end| name.ends_with(end))
 }

@@ -3,6 +3,7 @@
 use measure::Sha256;
 
 use crate::model::recipe::Platform;
+use crate::model::volume;
 
 /// Names of the files of a release.
 pub mod file {
@@ -22,6 +23,8 @@ pub struct Artifacts {
     pub command_line: String,
     /// The root of the dm-verity tree over the root image.
     pub root_hash: Sha256,
+    /// Each volume, with the root of the dm-verity tree over its image.
+    pub volumes: Vec<(volume::Name, Sha256)>,
     pub firmware: Vec<FirmwareFile>,
     /// The kernel's release, as `uname -r` says it.
     pub uname: String,

@@ -19,6 +19,7 @@ pub mod record;
 pub mod release;
 pub mod request;
 pub mod trust;
+pub mod volume;
 
 pub use init_data::InitData;
 pub use lock::Lock;

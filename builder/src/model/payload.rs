@@ -6,11 +6,13 @@ use std::fmt;
 use measure::Sha256;
 use serde::{Deserialize, Serialize};
 
+use super::artifacts::file;
 use super::lock::leaves_its_folder;
 use super::oci::{Name as OciName, Reference};
 use super::program::{Compile, Compiled};
 use super::recipe::Name;
 use super::release::Stamp;
+use super::volume;
 
 /// What a recipe wants.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +37,8 @@ pub struct Declared {
     /// Package URL.
     #[serde(default)]
     pub purl: Option<String>,
+    #[serde(default)]
+    pub kind: Kind,
     /// How it is compiled.
     #[serde(default)]
     pub compile: Option<Compile>,
@@ -57,9 +61,29 @@ pub struct Payload {
     pub licence: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purl: Option<String>,
+    #[serde(default, skip_serializing_if = "Kind::is_software")]
+    pub kind: Kind,
     /// What it was compiled from: its digest is that of what came out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compiled: Option<Compiled>,
+}
+
+/// What a payload is, for bills of materials.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    #[default]
+    Software,
+    /// A model of machine learning.
+    Model,
+    /// A data set.
+    Data,
+}
+
+impl Kind {
+    fn is_software(&self) -> bool {
+        *self == Self::Software
+    }
 }
 
 /// Where a payload goes, and how.
@@ -68,6 +92,9 @@ pub struct Payload {
 pub struct Place {
     #[serde(default)]
     pub tree: Tree,
+    /// The volume that it is in, and not in a tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<volume::Name>,
     /// Absolute path in the tree: of the file, or of the folder that is unpacked into.
     pub target: Target,
     /// Permissions of the file, `0644` where absent.
@@ -79,6 +106,17 @@ pub struct Place {
     /// It may stand in the place of a file that a package or the recipe brought.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+}
+
+impl Place {
+    /// Returns the file of a release that is the image which the payload is in.
+    pub fn image(&self) -> String {
+        match (&self.volume, self.tree) {
+            (Some(volume), _) => volume.image(),
+            (None, Tree::Root) => file::ROOT.into(),
+            (None, Tree::Initrd) => file::INITRD.into(),
+        }
+    }
 }
 
 /// The tree that a payload enters.
@@ -118,8 +156,10 @@ impl Declared {
         let Place {
             target, mode, unpack, ..
         } = &self.place;
+        let nowhere = self.place.volume.is_some() && self.place.tree == Tree::Initrd;
         match self {
             _ if *unpack && mode.is_some() => Some("members of an archive have modes of their own: leave `mode` out"),
+            _ if nowhere => Some("it is in a volume: leave `tree` out"),
             _ if !unpack && target.below().is_empty() => Some("its target is the root folder: name a file"),
             Self {
                 source: Some(Source::Url(_)),
@@ -150,6 +190,7 @@ impl Declared {
             place: self.place.clone(),
             licence: self.licence.clone(),
             purl: self.purl.clone(),
+            kind: self.kind,
             compiled: None,
         }
     }

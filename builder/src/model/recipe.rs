@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::payload::Declared;
+use super::volume::Volume;
 use crate::mend::Exit;
 
 /// What a guest image shall be.
@@ -41,6 +42,9 @@ pub struct Recipe {
     /// Files that no package archive has.
     #[serde(default)]
     pub payload: Vec<Declared>,
+    /// Read-only file systems beside the root.
+    #[serde(default)]
+    pub volume: Vec<Volume>,
     /// A file beside the recipe that says what no image can know of the machines: [`super::Profile`].
     #[serde(default)]
     pub platform: Option<String>,
@@ -202,7 +206,39 @@ impl Recipe {
             recipe.suite(suite)?;
         }
         recipe.check_payloads()?;
+        recipe.check_volumes()?;
         Ok(recipe)
+    }
+
+    /// Volumes differ in their names and in where they are, and what is in one is in one that there is.
+    fn check_volumes(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c); // a unit names it
+        let (mut names, mut targets) = (BTreeSet::new(), BTreeSet::new());
+        for Volume { name, target } in &self.volume {
+            let problem = match () {
+                () if !names.insert(name) => "another volume has its name",
+                () if target.below().is_empty() => "its target is the root folder",
+                () if !targets.insert(target) => "another volume has its target",
+                () if !target.below().chars().all(plain) => {
+                    "its target has other characters than A-Z, a-z, 0-9, `-`, `.`, `_` and `/`"
+                }
+                () if !self
+                    .payload
+                    .iter()
+                    .any(|payload| payload.place.volume.as_ref() == Some(name)) =>
+                {
+                    "no [[payload]] is in it"
+                }
+                () => continue,
+            };
+            let problem = format!("the volume {name} of recipe.toml cannot be: {problem}");
+            return Err(Exit::Usage.because(problem, format!("correct the [[volume]] {name}")));
+        }
+        let mut wanted = self.payload.iter().filter_map(|payload| payload.place.volume.as_ref());
+        wanted.find(|name| !names.contains(name)).map_or(Ok(()), |name| {
+            let problem = format!("a payload of recipe.toml is in the volume {name}, which is not declared");
+            Err(Exit::Usage.because(problem, "add a [[volume]] with that name, and its target"))
+        })
     }
 
     /// Every payload can be meant, and each has its own name.
@@ -265,6 +301,38 @@ mod tests {
     fn an_undeclared_suite_is_refused() {
         let report = refusal("tools = \"trixie\"", "tools = \"trixy\"");
         assert!(report.contains("add [suites.trixy]"), "{report}");
+    }
+
+    /// The minimal recipe with these lines in front of its first launch.
+    fn with(lines: &str) -> Result<Recipe> {
+        Recipe::parse(&MINIMAL.replacen("[[launch]]", &format!("{lines}\n[[launch]]"), 1))
+    }
+
+    #[test]
+    fn what_is_in_a_volume_says_so_and_the_volume_is_there_once() {
+        const VOLUME: &str = "[[volume]]\nname = \"model\"\ntarget = \"/srv/model\"\n";
+        const PAYLOAD: &str = "[[payload]]\nname = \"weights\"\nversion = \"1\"\nvolume = \"model\"\ntarget = \"/w\"\n";
+        let recipe = with(&format!("{VOLUME}{PAYLOAD}kind = \"model\"\n")).unwrap();
+        assert_eq!(recipe.payload[0].place.image(), "volume-model.erofs");
+        let other = VOLUME.replace("\"model\"", "\"other\"");
+        for (lines, problem) in [
+            (VOLUME.to_owned(), "no [[payload]] is in it"),
+            (PAYLOAD.to_owned(), "which is not declared"),
+            (format!("{VOLUME}{VOLUME}{PAYLOAD}"), "another volume has its name"),
+            (format!("{VOLUME}{other}{PAYLOAD}"), "another volume has its target"),
+            (format!("{VOLUME}{PAYLOAD}tree = \"initrd\"\n"), "leave `tree` out"),
+            (
+                VOLUME.replace("/srv/model", "/") + PAYLOAD,
+                "its target is the root folder",
+            ),
+            (
+                VOLUME.replace("/srv/model", "/srv/%h") + PAYLOAD,
+                "its target has other characters",
+            ),
+        ] {
+            let report = mend::report(&with(&lines).expect_err(problem));
+            assert!(report.contains(problem), "{report}");
+        }
     }
 
     #[test]

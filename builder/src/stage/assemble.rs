@@ -14,10 +14,12 @@ use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, FirmwareFile, file};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Firmware;
+use crate::model::volume;
 use crate::stage::guest::{Deb, Guest, Image, inside, output};
 use crate::stage::origins::Packages;
 use crate::stage::parse::Project;
 use crate::stage::say;
+use crate::stage::volume::{self as mounted, Volume};
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 use crate::world::store::Store;
 use crate::world::workspace::Workspace;
@@ -49,17 +51,27 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<(Artifacts, Packa
     ] {
         fs::rename(made.path().join(from), release.join(to))?;
     }
+    for volume in inputs.volumes() {
+        let image = volume.name.image();
+        fs::rename(made.path().join(&image), release.join(&image))?;
+    }
     say("assemble", "dm-verity, command line, UKI and disk");
-    let root_hash = inputs.write_verity(release)?;
-    let command_line = inputs.command_line(&root_hash);
+    let root_hash = inputs.write_verity(release, file::ROOT, file::VERITY)?;
+    let volumes = inputs.volumes().into_iter().map(|Volume { name, .. }| {
+        let root_hash = inputs.write_verity(release, &name.image(), &name.verity())?;
+        Ok((name, root_hash))
+    });
+    let volumes: Vec<_> = volumes.collect::<Result<_>>()?;
+    let command_line = inputs.command_line(&root_hash, &volumes);
     fs::write(release.join(file::COMMAND_LINE), &command_line)?;
     let read = |name: &str| fs::read_to_string(made.path().join(name)).with_context(|| format!("there is no {name}"));
     let (os_release, uname) = (read(output::OS_RELEASE)?, read(output::UNAME)?);
     inputs.write_uki(release, &command_line, &os_release, &uname)?;
-    inputs.write_disk(release, &root_hash)?;
+    inputs.write_disk(release, &root_hash, &volumes)?;
     let firmware = inputs.project.firmware.iter();
     let artifacts = Artifacts {
         root_hash,
+        volumes,
         command_line,
         uname,
         os_release,
@@ -108,10 +120,15 @@ impl Inputs<'_> {
             initrd: image(Tree::Initrd, &recipe.initrd.suite, &recipe.initrd.packages),
             modules: recipe.initrd.modules.clone(),
             payloads: self.lock.payload.clone(),
+            volumes: self.volumes(),
             kernel: self.lock.packages(Tree::Kernel).map(Deb::from).collect(),
             releases: releases.into(),
             workspace: self.workspace.folder().map(PathBuf::from),
         }
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        mounted::all(&self.project.recipe, &self.lock.digest())
     }
 
     fn root_uuid(&self) -> uuid::Uuid {
@@ -122,16 +139,19 @@ impl Inputs<'_> {
         identity::uuid(&self.lock.digest(), file::VERITY)
     }
 
-    fn write_verity(&self, release: &Path) -> Result<Sha256> {
-        let (data, size) = open(&release.join(file::ROOT))?;
-        let mut tree = BufWriter::new(File::create(release.join(file::VERITY))?);
-        let salt = identity::salt(&self.lock.digest(), file::VERITY);
-        verity::write_verity(&data, size, &salt, self.verity_uuid(), &mut tree)
+    /// Writes the dm-verity tree of an image, both files of the release, and returns its root.
+    fn write_verity(&self, release: &Path, image: &str, tree: &str) -> Result<Sha256> {
+        let (data, size) = open(&release.join(image))?;
+        let mut out = BufWriter::new(File::create(release.join(tree))?);
+        let lock = self.lock.digest();
+        let (salt, uuid) = (identity::salt(&lock, tree), identity::uuid(&lock, tree));
+        verity::write_verity(&data, size, &salt, uuid, &mut out)
     }
 
     /// The recipe's parameters, and those by which systemd finds the root in either shape: by the identifiers of the
-    /// file system and of the hash tree, which are the same on a disk of their own and in a partition.
-    fn command_line(&self, root_hash: &Sha256) -> String {
+    /// file system and of the hash tree, which are the same on a disk of their own and in a partition. Units of the root
+    /// find the volumes, and learn their root hashes here.
+    fn command_line(&self, root_hash: &Sha256, volumes: &[(volume::Name, Sha256)]) -> String {
         let own = [
             "root=/dev/mapper/root".into(),
             "ro".into(),
@@ -139,8 +159,9 @@ impl Inputs<'_> {
             format!("systemd.verity_root_data=/dev/disk/by-uuid/{}", self.root_uuid()),
             format!("systemd.verity_root_hash=/dev/disk/by-uuid/{}", self.verity_uuid()),
         ];
-        let all: Vec<String> = self.project.recipe.command_line.iter().cloned().chain(own).collect();
-        all.join(" ")
+        let volumes = volumes.iter().map(|(name, root_hash)| name.parameter(root_hash));
+        let given = self.project.recipe.command_line.iter().cloned();
+        given.chain(own).chain(volumes).collect::<Vec<_>>().join(" ")
     }
 
     fn write_uki(&self, release: &Path, command_line: &str, os_release: &str, uname: &str) -> Result<()> {
@@ -161,9 +182,9 @@ impl Inputs<'_> {
         )
     }
 
-    /// The disk: the ESP with the UKI, the root image and its hash tree. The identifiers of the latter two partitions
-    /// are the halves of the root hash, as the Discoverable Partitions Specification has it.
-    fn write_disk(&self, release: &Path, root_hash: &Sha256) -> Result<()> {
+    /// The disk: the ESP with the UKI, the root image and its hash tree, and those of the volumes. The identifiers of the
+    /// partitions of the root are the halves of the root hash, as the Discoverable Partitions Specification has it.
+    fn write_disk(&self, release: &Path, root_hash: &Sha256, volumes: &[(volume::Name, Sha256)]) -> Result<()> {
         let lock = self.lock.digest();
         let mut esp = tempfile::tempfile_in(release)?;
         let (mut uki, size) = open(&release.join(file::UKI))?;
@@ -177,11 +198,21 @@ impl Inputs<'_> {
         let (mut root, root_size) = open(&release.join(file::ROOT))?;
         let (mut verity, verity_size) = open(&release.join(file::VERITY))?;
         let (first, second) = halves(root_hash);
-        let mut partitions = [
+        let mut partitions = vec![
             partition(Kind::Esp, identity::uuid(&lock, "esp"), "esp", esp_size, &mut esp),
             partition(Kind::Root, first, "root", root_size, &mut root),
             partition(Kind::RootVerity, second, "root-verity", verity_size, &mut verity),
         ];
+        let names: Vec<String> = volumes
+            .iter()
+            .flat_map(|(name, _)| [name.image(), name.verity()])
+            .collect();
+        let opened = names.iter().map(|name| open(&release.join(name)));
+        let mut opened: Vec<(File, u64)> = opened.collect::<Result<_>>()?;
+        for (name, (file, size)) in names.iter().zip(&mut opened) {
+            let uuid = identity::uuid(&lock, &format!("partition {name}"));
+            partitions.push(partition(Kind::Volume, uuid, name, *size, file));
+        }
         let mut disk = OpenOptions::new()
             .read(true)
             .write(true)

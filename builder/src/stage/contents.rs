@@ -1,7 +1,7 @@
 //! Images in, their paths out: read back from the bytes of a finished release.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::thread;
@@ -17,6 +17,7 @@ use sha2::Digest as _;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::contents::{Image, Kind, Node, escape};
+use crate::model::volume;
 use crate::world::files::{self, Opened};
 
 /// What an initrd may unpack to, in bytes: some fifty times what one has.
@@ -24,22 +25,40 @@ const INITRD_LIMIT: u64 = 4 << 30;
 
 const MEND: &str = "do not use the release: build it anew";
 
-/// Returns every path of the root image and of the initrd of a release, sorted by image and path.
+/// Returns every path of the root image, of the initrd and of the volumes of a release, sorted by image and path.
 ///
 /// # Errors
 /// Files that cannot be read, and images that are damaged.
 pub fn read(release: &Path) -> Result<Vec<Node>> {
-    let (root, initrd) = thread::scope(|threads| {
+    let volumes = volumes(release)?;
+    let volumes = volumes.iter().map(volume::Name::image);
+    let (images, initrd) = thread::scope(|threads| {
         let initrd = threads.spawn(|| of_initrd(&release.join(file::INITRD)));
-        let root = of_root(&release.join(file::ROOT));
+        let images = [file::ROOT.to_owned()].into_iter().chain(volumes);
+        let images = images.map(|image| {
+            let nodes = of_image(release, &image);
+            nodes.or_mend(Exit::No, format!("cannot read {image}"), MEND)
+        });
+        let images = images.collect::<Result<Vec<_>>>();
         let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (root, initrd)
+        (images, initrd)
     });
-    let root = root.or_mend(Exit::No, format!("cannot read {}", file::ROOT), MEND)?;
     let initrd = initrd.or_mend(Exit::No, format!("cannot read {}", file::INITRD), MEND)?;
-    let mut nodes: Vec<Node> = initrd.into_iter().chain(root).collect();
+    let mut nodes: Vec<Node> = images?.into_iter().flatten().chain(initrd).collect();
     nodes.sort_by(|a, b| (&a.image, &a.path).cmp(&(&b.image, &b.path)));
     Ok(nodes)
+}
+
+/// Returns the volumes whose images are in the folder of a release, sorted.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn volumes(release: &Path) -> Result<Vec<volume::Name>> {
+    let entries = fs::read_dir(release).with_context(|| format!("cannot read {}", release.display()))?;
+    let names = entries.map(|entry| Ok(volume::Name::of_image(&entry?.file_name().to_string_lossy())));
+    let mut names: Vec<_> = names.filter_map(Result::transpose).collect::<Result<_>>()?;
+    names.sort();
+    Ok(names)
 }
 
 /// The content of a file: its size in bytes and its digest.
@@ -55,8 +74,9 @@ type Contents = BTreeMap<Vec<u8>, Content>;
 /// A path, and by what its file is told from others.
 type Found<K> = (Node, Option<K>);
 
-fn of_root(path: &Path) -> Result<Vec<Node>> {
-    let image = files::open_at(path).with_context(|| format!("cannot open {}", path.display()))?;
+fn of_image(release: &Path, name: &str) -> Result<Vec<Node>> {
+    let path = release.join(name);
+    let image = files::open_at(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let image = Erofs::read(&image)?;
     let nodes = image.walk()?;
     let files: BTreeMap<u64, &erofs::Inode> = nodes
@@ -65,7 +85,7 @@ fn of_root(path: &Path) -> Result<Vec<Node>> {
         .map(|node| (node.inode.nid, &*node.inode))
         .collect();
     let contents = hash_files(&image, files.values().copied().collect())?;
-    let found = nodes.iter().map(|node| of_erofs(node, &contents));
+    let found = nodes.iter().map(|node| of_erofs(name, node, &contents));
     Ok(with_links(found.collect()))
 }
 
@@ -90,7 +110,7 @@ fn digest(sha256: sha2::Sha256) -> Sha256 {
     <[u8; 32]>::from(sha256.finalize()).into()
 }
 
-fn of_erofs(node: &erofs::Node, contents: &BTreeMap<u64, Content>) -> Found<u64> {
+fn of_erofs(image: &str, node: &erofs::Node, contents: &BTreeMap<u64, Content>) -> Found<u64> {
     let inode = &node.inode;
     let content = contents.get(&inode.nid); // of files only
     let kind = match inode.kind {
@@ -104,7 +124,7 @@ fn of_erofs(node: &erofs::Node, contents: &BTreeMap<u64, Content>) -> Found<u64>
     };
     let xattrs = inode.xattrs.iter();
     let node = Node {
-        image: Image(file::ROOT.into()),
+        image: Image(image.into()),
         path: escape(&node.path),
         kind,
         mode: inode.mode,

@@ -16,10 +16,10 @@ use crate::document::files as listing;
 use crate::document::sbom::{self, Artifact, Distribution, PackageFacts, Role};
 use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, file};
-use crate::model::contents::{Content, Node};
+use crate::model::contents::Content;
 use crate::model::lock::{Lock, Package, Tree};
-use crate::model::payload;
 use crate::model::recipe::Recipe;
+use crate::model::volume;
 use crate::stage::contents;
 use crate::stage::origins::{self, Origins, Packages};
 use crate::stage::payload::Payloads;
@@ -74,16 +74,15 @@ impl Described<'_> {
     /// Every path of the images, with its origin.
     fn contents(&self) -> Result<Vec<Content>> {
         let nodes = contents::read(self.folder)?;
-        let (initrd, root): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(|node| node.image.0 == file::INITRD);
-        let explained = [(Tree::Initrd, initrd), (Tree::Root, root)].map(|(tree, nodes)| {
-            let mut origins = Origins::of(tree, self.recipe, self.lock, self.packages)?;
-            let image = if tree == Tree::Initrd { file::INITRD } else { file::ROOT };
+        let images = nodes.chunk_by(|one, next| one.image == next.image);
+        let explained = images.map(|nodes| {
+            let image = nodes[0].image.0.as_str();
+            let mut origins = Origins::of_image(image, self.recipe, self.lock, self.packages)?;
             origins.bring(image, self.payloads);
-            let contents = origins.explain(nodes);
+            let contents = origins.explain(nodes.to_vec());
             origins.check(&contents).map(|()| contents)
         });
-        let [initrd, root] = explained;
-        Ok([initrd?, root?].concat())
+        Ok(explained.collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn sbom(&self, contents: &[Content]) -> Result<sbom::Documents> {
@@ -131,10 +130,8 @@ impl Described<'_> {
         let facts = locked.map(|(payload, brought)| sbom::Payload {
             name: &brought.name,
             version: &payload.version,
-            tree: match payload.place.tree {
-                payload::Tree::Root => Tree::Root,
-                payload::Tree::Initrd => Tree::Initrd,
-            },
+            image: payload.place.image(),
+            kind: payload.kind,
             sha256: payload.sha256,
             sha512: brought.sha512,
             licence: payload.licence.as_deref(),
@@ -201,6 +198,16 @@ impl Described<'_> {
             (file::UKI, Role::Uki { stub: STUB_PACKAGE }),
             (file::VERITY, Role::Verity),
         ];
+        let volumes = self.stamps.keys().filter_map(|file| {
+            let file = file.as_str();
+            let image = volume::Name::of_image(file).map(|_| Role::Volume);
+            let image_of = |name: volume::Name| self.stamps.keys().find(|file| file.as_str() == name.image());
+            let tree = || {
+                let image = volume::Name::of_verity(file).and_then(image_of)?;
+                Some(Role::VolumeVerity { image: image.as_str() })
+            };
+            Some((file, image.or_else(tree)?))
+        });
         let firmware = self.artifacts.firmware.iter();
         let firmware = firmware.map(|firmware| {
             (
@@ -210,7 +217,7 @@ impl Described<'_> {
                 },
             )
         });
-        Ok(fixed.into_iter().chain(firmware).collect())
+        Ok(fixed.into_iter().chain(volumes).chain(firmware).collect())
     }
 }
 

@@ -11,6 +11,7 @@ use measure::{Guid, ReadAt, Unreadable};
 use serde::Serialize;
 
 use crate::model::artifacts::file;
+use crate::stage::contents;
 use crate::world::files::{self, Opened};
 
 /// What the disk of a release has and should not, or has not and should.
@@ -19,7 +20,7 @@ use crate::world::files::{self, Opened};
 pub enum Finding {
     #[error("{part} of {} cannot be read: {why}", file::DISK)]
     DiskUnreadable { part: String, why: String },
-    #[error("{} has {count} partitions of the type {part}, expected one", file::DISK)]
+    #[error("{} has {count} partitions {part}, expected one", file::DISK)]
     DiskPartitions { part: String, count: usize },
     #[error("the partition {name} of {} is none that a release has", file::DISK)]
     DiskPartitionUnknown { name: String },
@@ -34,14 +35,18 @@ pub enum Finding {
     DiskNotZero { offset: u64, found: String },
 }
 
-/// Compares the disk of a release with its UKI, its root image and the hash tree of that.
+/// Compares the disk of a release with its UKI, with its root image and its volumes, and with their hash trees.
 ///
 /// # Errors
 /// Files of the release that cannot be read. Whatever is wrong with the disk is a finding.
 pub fn check(release: &Path) -> Result<Vec<Finding>> {
     let open = |name: &str| files::open_at(&release.join(name)).with_context(|| format!("cannot open {name}"));
     let disk = open(file::DISK)?;
-    let parts = [open(file::UKI)?, open(file::ROOT)?, open(file::VERITY)?];
+    let parts = parts(release)?.into_iter().map(|(known, name)| {
+        let file = open(&name)?;
+        Ok(Part { known, name, file })
+    });
+    let parts: Vec<Part> = parts.collect::<Result<_>>()?;
     let mut layout = Layout::default();
     if let Err(error) = layout.disk(&disk, &parts) {
         layout.findings.push(unreadable("the partition table", error));
@@ -50,20 +55,54 @@ pub fn check(release: &Path) -> Result<Vec<Finding>> {
     layout.compare(&disk)
 }
 
-/// What partitions have: their types are those of the UEFI and Discoverable Partitions Specifications.
-const TYPES: [(&str, Guid, &str); 3] = [
-    ("esp", Guid::new(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b), file::UKI),
-    (
-        "root-x86-64",
-        Guid::new(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709),
-        file::ROOT,
-    ),
-    (
-        "root-x86-64-verity",
-        Guid::new(0x2c7357ed_ebd2_46d9_aec1_23d437ec2bf5),
-        file::VERITY,
-    ),
-];
+/// By what a partition is known: its type, of the UEFI and Discoverable Partitions Specifications, and for types that
+/// several may have its name.
+#[derive(Debug)]
+enum Known {
+    Type(&'static str, Guid),
+    Name(String),
+}
+
+/// A file of the release that is in a partition.
+struct Part {
+    known: Known,
+    name: String,
+    file: Opened,
+}
+
+const ESP: Guid = Guid::new(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
+const ROOT: Guid = Guid::new(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709);
+const ROOT_VERITY: Guid = Guid::new(0x2c7357ed_ebd2_46d9_aec1_23d437ec2bf5);
+const LINUX_DATA: Guid = Guid::new(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
+
+/// What the disk of a release has, and the names of the files that these are.
+fn parts(release: &Path) -> Result<Vec<(Known, String)>> {
+    let fixed = [
+        (Known::Type("esp", ESP), file::UKI.into()),
+        (Known::Type("root-x86-64", ROOT), file::ROOT.into()),
+        (Known::Type("root-x86-64-verity", ROOT_VERITY), file::VERITY.into()),
+    ];
+    let volumes = contents::volumes(release)?;
+    let files = volumes.iter().flat_map(|name| [name.image(), name.verity()]);
+    let named = files.map(|file| (Known::Name(file.clone()), file));
+    Ok(fixed.into_iter().chain(named).collect())
+}
+
+impl Known {
+    fn is(&self, partition: &Partition) -> bool {
+        match self {
+            Self::Type(_, kind) => partition.kind == *kind,
+            Self::Name(name) => partition.kind == LINUX_DATA && partition.name == *name,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Type(name, _) => name,
+            Self::Name(name) => name,
+        }
+    }
+}
 
 /// The one file that the ESP has.
 const LOADER: &str = r"\EFI\BOOT\BOOTX64.EFI";
@@ -81,14 +120,14 @@ struct Layout<'a> {
 /// What a range of the disk is to be. Offsets and sizes are in bytes.
 struct Piece<'a> {
     range: Range<u64>,
-    part: &'static str,
+    part: &'a str,
     wanted: Wanted<'a>,
 }
 
 enum Wanted<'a> {
     Bytes(Vec<u8>),
     /// A file of the release, from an offset on.
-    File(&'a Opened, u64, &'static str),
+    File(&'a Opened, u64, &'a str),
     /// What its reader has looked at.
     Read,
     Zero,
@@ -126,7 +165,7 @@ impl ReadAt for Window<'_> {
 
 impl<'a> Layout<'a> {
     /// The partition tables, and what is between them.
-    fn disk(&mut self, disk: &Opened, parts: &'a [Opened; 3]) -> Result<(), DiskError> {
+    fn disk(&mut self, disk: &Opened, parts: &'a [Part]) -> Result<(), DiskError> {
         let mut start = vec![0; disk.size().min(PIECE) as usize];
         disk.read_at(0, &mut start)?;
         let gpt = Gpt::read(&start)?;
@@ -145,19 +184,19 @@ impl<'a> Layout<'a> {
         self.add(primary, "the partition table", Wanted::Bytes(first));
         self.add(backup, "the copy of the partition table", Wanted::Bytes(last));
         let partitions = gpt.partitions()?;
-        for ((part, kind, name), opened) in TYPES.into_iter().zip(parts) {
-            let mut of_kind = partitions.iter().filter(|partition| partition.kind == kind);
-            match (of_kind.next(), of_kind.count()) {
-                (Some(only), 0) if name == file::UKI => self.esp(disk, only, opened),
-                (Some(only), 0) => self.file(only.bytes.clone(), part, opened, name),
+        for part in parts {
+            let mut these = partitions.iter().filter(|partition| part.known.is(partition));
+            match (these.next(), these.count()) {
+                (Some(only), 0) if part.name == file::UKI => self.esp(disk, only, &part.file),
+                (Some(only), 0) => self.file(only.bytes.clone(), part),
                 (first, more) => self.findings.push(Finding::DiskPartitions {
-                    part: part.into(),
+                    part: part.known.text().into(),
                     count: usize::from(first.is_some()) + more,
                 }),
             }
         }
-        let known = |partition: &&Partition| TYPES.iter().all(|(_, kind, _)| *kind != partition.kind);
-        let unknown = partitions.iter().filter(known);
+        let unknown = |partition: &&Partition| !parts.iter().any(|part| part.known.is(partition));
+        let unknown = partitions.iter().filter(unknown);
         let unknown = unknown.map(|partition| Finding::DiskPartitionUnknown {
             name: partition.name.clone(),
         });
@@ -165,19 +204,20 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    fn add(&mut self, range: Range<u64>, part: &'static str, wanted: Wanted<'a>) {
+    fn add(&mut self, range: Range<u64>, part: &'a str, wanted: Wanted<'a>) {
         self.pieces.push(Piece { range, part, wanted });
     }
 
     /// A file of the release; what is behind it, up to the end of the partition, is zero as any gap.
-    fn file(&mut self, range: Range<u64>, part: &'static str, opened: &'a Opened, name: &'static str) {
-        if range.end - range.start < opened.size() {
-            let (part, wanted) = (part.into(), name.into());
+    fn file(&mut self, range: Range<u64>, Part { known, name, file }: &'a Part) {
+        let part = known.text();
+        if range.end - range.start < file.size() {
+            let (part, wanted) = (part.into(), name.clone());
             let offset = range.end;
             return self.findings.push(Finding::DiskDiffers { part, offset, wanted });
         }
-        let range = range.start..range.start + opened.size();
-        self.add(range, part, Wanted::File(opened, 0, name));
+        let range = range.start..range.start + file.size();
+        self.add(range, part, Wanted::File(file, 0, name));
     }
 
     fn esp(&mut self, disk: &Opened, partition: &Partition, uki: &'a Opened) {
@@ -333,6 +373,10 @@ mod tests {
     /// Where the partitions start, in bytes: the ESP has 35 MiB.
     const ESP: u64 = 1 << 20;
     const ROOT: u64 = 36 << 20;
+    const VOLUME: u64 = 38 << 20;
+
+    const IMAGE: &str = "volume-model.erofs";
+    const TREE: &str = "volume-model.verity";
 
     impl Release {
         fn new() -> Self {
@@ -341,6 +385,8 @@ mod tests {
                 (file::UKI, &[b'u'; 700][..]),
                 (file::ROOT, &[b'r'; 4096]),
                 (file::VERITY, b"v"),
+                (IMAGE, &[b'm'; 5000]),
+                (TREE, b"t"),
             ] {
                 fs::write(folder.path().join(name), content).unwrap();
             }
@@ -354,10 +400,13 @@ mod tests {
             let esp_size = esp.metadata().unwrap().len();
             esp.rewind().unwrap();
             let (mut root, mut verity) = (open(file::ROOT), open(file::VERITY));
+            let (mut image, mut tree) = (open(IMAGE), open(TREE));
             let mut partitions = [
-                partition(gpt::Kind::Esp, esp_size, &mut esp),
-                partition(gpt::Kind::Root, 4096, &mut root),
-                partition(gpt::Kind::RootVerity, 1, &mut verity),
+                partition(gpt::Kind::Esp, "esp", esp_size, &mut esp),
+                partition(gpt::Kind::Root, "root", 4096, &mut root),
+                partition(gpt::Kind::RootVerity, "root-verity", 1, &mut verity),
+                partition(gpt::Kind::Volume, IMAGE, 5000, &mut image),
+                partition(gpt::Kind::Volume, TREE, 1, &mut tree),
             ];
             let mut disk = OpenOptions::new();
             let disk = disk.read(true).write(true).create_new(true);
@@ -387,11 +436,11 @@ mod tests {
         }
     }
 
-    fn partition<'a>(kind: gpt::Kind, size: u64, content: &'a mut File) -> gpt::Partition<'a> {
+    fn partition<'a>(kind: gpt::Kind, name: &'a str, size: u64, content: &'a mut File) -> gpt::Partition<'a> {
         gpt::Partition {
             kind,
             guid: Uuid::from_u128(1),
-            name: "name",
+            name,
             size,
             content,
         }
@@ -424,6 +473,11 @@ mod tests {
                 "root-x86-64 of disk.raw, at offset 0x2400064, is not rootfs.erofs",
             ),
             (ROOT + 4096, "at offset 0x2401000 of disk.raw there is \"hidden"),
+            (
+                VOLUME + 100,
+                "volume-model.erofs of disk.raw, at offset 0x2600064, is not volume-model.erofs",
+            ),
+            (VOLUME + 5000, "at offset 0x2601388 of disk.raw there is \"hidden"),
             (end - 600, "the copy of the partition table of disk.raw, at offset"),
             (end - 100, "the copy of the partition table of disk.raw, at offset"),
         ] {
@@ -449,6 +503,23 @@ mod tests {
         assert!(found.len() == 1 && found[0].ends_with("is not uki.efi"), "{found:?}");
         let found = release.changed(ESP + extent.end, b"hidden");
         assert!(found.len() == 1 && found[0].contains("there is \"hidden"), "{found:?}");
+    }
+
+    /// On the disk and not beside it, and beside it and not on the disk.
+    #[test]
+    fn attack_a_volume_that_the_release_does_not_have() {
+        let release = Release::new();
+        let folder = release.0.path();
+        for name in [IMAGE, TREE] {
+            fs::rename(folder.join(name), folder.join(name.replace("model", "other"))).unwrap();
+        }
+        let found = release.found();
+        for finding in [
+            "disk.raw has 0 partitions volume-other.erofs, expected one",
+            "the partition volume-model.erofs of disk.raw is none that a release has",
+        ] {
+            assert!(found.contains(&finding.into()), "{found:?}");
+        }
     }
 
     #[test]

@@ -81,8 +81,12 @@ pub enum Finding {
     MeasurementsDiffer { launch: String },
     #[error("the measurements cannot be computed from the files: {why}")]
     Unmeasurable { why: String },
-    #[error("the root hash of the root image is {found}, the command line says {wanted}")]
-    RootHashDiffers { found: Sha256, wanted: String },
+    #[error("the root hash of {image} is {found}, the command line says {wanted}")]
+    RootHashDiffers {
+        image: String,
+        found: Sha256,
+        wanted: String,
+    },
     #[error("the release says that it was built in another one, and {file} is missing")]
     EvidenceMissing { file: String },
     #[error("{file} cannot be read: {why}")]

@@ -20,7 +20,9 @@ use crate::image::cpio;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::lock::Package;
 use crate::model::payload::{self, Payload};
+use crate::model::volume;
 use crate::stage::plain::{self, Plain, Pool};
+use crate::stage::volume::Volume;
 use crate::stage::{self, base, modules, say};
 use crate::world::program::{Program, of_the_tree};
 use crate::world::room::{self, Place};
@@ -41,8 +43,9 @@ pub struct Guest {
     pub initrd: Image,
     /// Kernel modules of the initrd, by name.
     pub modules: Vec<String>,
-    /// What enters the trees after mkosi has made them.
+    /// What enters the trees after mkosi has made them, and the volumes.
     pub payloads: Vec<Payload>,
+    pub volumes: Vec<Volume>,
     pub kernel: Vec<Deb>,
     /// Where the release and the work are on the host, for messages; without a workspace it is memory.
     pub releases: PathBuf,
@@ -162,6 +165,7 @@ impl Guest {
         }
         self.add_modules(work, &release)?;
         self.place_payloads(work, &store)?;
+        self.volumes.iter().try_for_each(|volume| volume.add_units(&root))?;
         fs::write(out.join(output::UNAME), &release)?;
         for (tree, status) in [(&root, output::ROOT_STATUS), (&initrd, output::INITRD_STATUS)] {
             copy(&tree.join("var/lib/dpkg/status"), &out.join(status))?;
@@ -171,8 +175,18 @@ impl Guest {
         tidy::normalise(&initrd, self.epoch)?;
         say("assemble", "root image and initrd");
         thread::scope(|threads| {
-            let image = threads.spawn(|| self.write_erofs(&root, &out.join(output::ROOT)));
+            let image = threads.spawn(|| self.write_erofs(&root, self.root_uuid, &out.join(output::ROOT)));
             self.write_initrd(&initrd, &out.join(output::INITRD)).and(joined(image))
+        })?;
+        self.write_volumes(work, out)
+    }
+
+    fn write_volumes(&self, work: &Path, out: &Path) -> Result<()> {
+        self.volumes.iter().try_for_each(|volume| {
+            say("assemble", &format!("the volume {}", volume.name));
+            let tree = work.join(folder_of(&volume.name));
+            tidy::date(&tree, self.epoch)?;
+            self.write_erofs(&tree, volume.uuid, &out.join(volume.name.image()))
         })
     }
 
@@ -241,20 +255,22 @@ impl Guest {
 
     fn place_payloads(&self, work: &Path, store: &Store) -> Result<()> {
         self.payloads.iter().try_for_each(|payload| {
-            let tree = match payload.place.tree {
-                payload::Tree::Root => "built/root",
-                payload::Tree::Initrd => "built/initrd",
+            let tree = match (&payload.place.volume, payload.place.tree) {
+                (Some(volume), _) => folder_of(volume),
+                (None, payload::Tree::Root) => "built/root".into(),
+                (None, payload::Tree::Initrd) => "built/initrd".into(),
             };
+            fs::create_dir_all(work.join(&tree))?;
             stage::payload::place(payload, store, work, &work.join(tree))
         })
     }
 
-    fn write_erofs(&self, tree: &Path, image: &Path) -> Result<()> {
+    fn write_erofs(&self, tree: &Path, uuid: Uuid, image: &Path) -> Result<()> {
         let fixed = [
             "--quiet".into(),
             "--mkfs-time".into(),
             format!("-T{}", self.epoch.as_second()),
-            format!("-U{}", self.root_uuid),
+            format!("-U{uuid}"),
         ];
         let arguments = fixed.into_iter().chain(COMPRESSION.map(String::from));
         MKFS_EROFS
@@ -276,6 +292,11 @@ impl Guest {
         }
         Err(Exit::Outside.because(format!("zstd ended with {status}"), "see whether the disk is full"))
     }
+}
+
+/// Where the tree of a volume is, below the work.
+fn folder_of(volume: &volume::Name) -> String {
+    format!("built/volume-{volume}")
 }
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

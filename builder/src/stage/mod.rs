@@ -48,6 +48,7 @@ pub mod secure_boot;
 pub mod sign;
 pub mod signatures;
 pub mod verify;
+pub mod volume;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -14,7 +14,7 @@ use crate::document::sbom::Crate;
 use crate::mend::{self, Exit, OrMend as _};
 use crate::model::contents::{self, Image, Kind, Node};
 use crate::model::lock::Lock;
-use crate::model::payload::{Declared, Mode, Payload, Source, Tree};
+use crate::model::payload::{Declared, Mode, Payload, Source};
 use crate::model::recipe::Name;
 use crate::model::release::Stamp;
 use crate::stage::base::MERGED;
@@ -193,7 +193,7 @@ pub fn place(payload: &Payload, store: &Store, work: &Path, tree: &Path) -> Resu
 fn stage(payload: &Payload, store: &Store, root: &Path) -> Result<()> {
     let place = root.join(payload.place.target.below());
     if payload.place.unpack {
-        fs::create_dir_all(&place)?;
+        make_folders(root, &place)?;
         let file = store.checked(&payload.sha256, payload.size)?;
         let bytes = deb::by_magic(BufReader::with_capacity(1 << 17, file))?;
         return unpack::unpack(
@@ -201,10 +201,20 @@ fn stage(payload: &Payload, store: &Store, root: &Path) -> Result<()> {
             &place,
         );
     }
-    fs::create_dir_all(place.parent().unwrap_or(root))?;
+    make_folders(root, place.parent().unwrap_or(root))?;
     store.copy_checked(&payload.sha256, &place)?;
     let Mode(mode) = payload.place.mode.unwrap_or(PLAIN);
     fs::set_permissions(&place, Permissions::from_mode(mode.into())).context("cannot set its mode")
+}
+
+/// Makes the folders between `root` and `place`, with a mode of their own: the umask is no input.
+fn make_folders(root: &Path, place: &Path) -> Result<()> {
+    fs::create_dir_all(place)?;
+    let above = place.ancestors().take_while(|folder| *folder != root);
+    above
+        .chain([root])
+        .try_for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(0o755)))
+        .context("cannot make its folder")
 }
 
 /// What a payload brings.
@@ -246,16 +256,13 @@ pub fn all(lock: &Lock, store: &Store) -> Result<Payloads> {
 pub fn contents(payload: &Payload, store: &Store) -> Result<Vec<Node>> {
     let staged = tempfile::tempdir().context("cannot make a folder for a payload")?;
     stage(payload, store, staged.path())?;
-    let image = match payload.place.tree {
-        Tree::Root => crate::model::artifacts::file::ROOT,
-        Tree::Initrd => crate::model::artifacts::file::INITRD,
-    };
+    let image = payload.place.image();
     let nodes = tidy::walk(staged.path())?.into_iter().map(|path| {
         let whole = staged.path().join(&path);
         let metadata = fs::symlink_metadata(&whole)?;
         Ok(Node {
-            image: Image(image.into()),
-            path: merged(&contents::escape(path.as_os_str().as_bytes())),
+            path: path_in(payload, &contents::escape(path.as_os_str().as_bytes())),
+            image: Image(image.clone()),
             mode: u16::try_from(metadata.permissions().mode() & 0o7777).expect("twelve bits fit"),
             kind: kind(&whole, &metadata)?,
             uid: 0,
@@ -266,10 +273,10 @@ pub fn contents(payload: &Payload, store: &Store) -> Result<Vec<Node>> {
     nodes.collect()
 }
 
-/// The absolute path, below /usr where the first folder is a link into it.
-fn merged(path: &str) -> String {
+/// The absolute path; in a tree it is below /usr where the first folder is a link into it.
+fn path_in(payload: &Payload, path: &str) -> String {
     let first = path.split('/').next().unwrap_or(path);
-    let usr = MERGED.contains(&first) && path.len() > first.len();
+    let usr = payload.place.volume.is_none() && MERGED.contains(&first) && path.len() > first.len();
     if usr {
         format!("/usr/{path}")
     } else {

@@ -10,6 +10,7 @@ use measure::verity::{BLOCK, Verity};
 use crate::model::Measurements;
 use crate::model::artifacts::file;
 use crate::model::measurements::Launch;
+use crate::stage::contents;
 use crate::stage::finding::Finding;
 use crate::stage::measure::Measured;
 use crate::world::files::{self, Opened};
@@ -26,8 +27,8 @@ pub fn recompute(folder: &Path) -> Vec<Finding> {
         vec![Finding::Unmeasurable { why }]
     };
     let measured = measurements(folder).unwrap_or_else(unmeasurable);
-    let root = root_hash(folder).map(|finding| finding.into_iter().collect());
-    [measured, root.unwrap_or_else(unmeasurable)].concat()
+    let roots = root_hashes(folder).unwrap_or_else(unmeasurable);
+    [measured, roots].concat()
 }
 
 fn measurements(folder: &Path) -> Result<Vec<Finding>> {
@@ -42,22 +43,31 @@ fn measurements(folder: &Path) -> Result<Vec<Finding>> {
     Ok(pairs.map(|(said, _)| finding(said)).collect())
 }
 
-fn root_hash(folder: &Path) -> Result<Option<Finding>> {
+/// Those of the root and of the volumes.
+fn root_hashes(folder: &Path) -> Result<Vec<Finding>> {
     let command_line = fs::read_to_string(folder.join(file::COMMAND_LINE)).context("cannot read the command line")?;
-    let mut words = command_line.split(' ');
-    let wanted = words
-        .find_map(|word| word.strip_prefix("roothash="))
-        .unwrap_or_default();
+    let root = command_line.split(' ').find_map(|word| word.strip_prefix("roothash="));
+    let mut images = vec![(file::ROOT.to_owned(), file::VERITY.to_owned(), root)];
+    for volume in contents::volumes(folder)? {
+        images.push((volume.image(), volume.verity(), volume.root_hash(&command_line)));
+    }
+    let findings = images.into_iter().map(|(image, verity, wanted)| {
+        let (found, wanted) = (root_hash(folder, &image, &verity)?, wanted.unwrap_or_default());
+        Ok((found.to_string() != wanted).then(|| Finding::RootHashDiffers {
+            image,
+            found,
+            wanted: wanted.replace(char::is_control, " "),
+        }))
+    });
+    findings.filter_map(Result::transpose).collect()
+}
+
+fn root_hash(folder: &Path, image: &str, verity: &str) -> Result<Sha256> {
     let open = |name: &str| files::open_at(&folder.join(name)).with_context(|| format!("cannot open {name}"));
-    let (tree, data) = (open(file::VERITY)?, open(file::ROOT)?);
+    let (tree, data) = (open(verity)?, open(image)?);
     let mut superblock = [0; 512];
     tree.read_at(0, &mut superblock)?;
-    let found = compute(&Verity::read(&superblock)?, &data)?;
-    let finding = |found| Finding::RootHashDiffers {
-        found,
-        wanted: wanted.replace(char::is_control, " "),
-    };
-    Ok((found.to_string() != wanted).then(|| finding(found)))
+    compute(&Verity::read(&superblock)?, &data)
 }
 
 /// Each core hashes its own pieces of the data.
@@ -71,7 +81,46 @@ fn compute(verity: &Verity, data: &Opened) -> Result<Sha256> {
         anyhow::Ok(verity.digests(&piece))
     });
     let digests: Vec<Vec<u8>> = digests.into_iter().collect::<Result<_>>()?;
-    verity.root(digests.concat()).context("the root image is empty")
+    verity.root(digests.concat()).context("the image is empty")
 }
 
 const _: () = assert!(PIECE.is_multiple_of(BLOCK as u64));
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::image::verity;
+
+    /// Writes an image and its tree, and returns the root hash.
+    fn image(folder: &Path, [image, tree]: [&str; 2], content: &[u8]) -> Sha256 {
+        fs::write(folder.join(image), content).unwrap();
+        let data = File::open(folder.join(image)).unwrap();
+        let mut out = File::create(folder.join(tree)).unwrap();
+        verity::write_verity(&data, content.len() as u64, &[1; 32], Uuid::from_u128(1), &mut out).unwrap()
+    }
+
+    #[test]
+    fn attack_another_volume_beside_the_root_hash_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        const VOLUME: [&str; 2] = ["volume-model.erofs", "volume-model.verity"];
+        let root = image(folder, [file::ROOT, file::VERITY], &[1; 8192]);
+        let model = image(folder, VOLUME, &[2; 8192]);
+        let line = format!("ro roothash={root} systemd.setenv=VOLUME_MODEL={model}");
+        fs::write(folder.join(file::COMMAND_LINE), &line).unwrap();
+        assert_eq!(root_hashes(folder).unwrap(), []);
+        let found = image(folder, VOLUME, &[3; 8192]);
+        let differs = |wanted: String| Finding::RootHashDiffers {
+            image: VOLUME[0].into(),
+            found,
+            wanted,
+        };
+        assert_eq!(root_hashes(folder).unwrap(), [differs(model.to_string())]);
+        fs::write(folder.join(file::COMMAND_LINE), format!("ro roothash={root}")).unwrap();
+        assert_eq!(root_hashes(folder).unwrap(), [differs(String::new())]);
+    }
+}

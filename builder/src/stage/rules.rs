@@ -13,6 +13,7 @@ use measure::uki::{StubVersion, Uki};
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Recipe;
 use crate::model::artifacts::{Artifacts, file};
+use crate::model::volume;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rule {
@@ -21,6 +22,7 @@ enum Rule {
     Machine,
     VideoMode,
     Root,
+    Volumes,
     Disk,
     Kernel,
     Stub,
@@ -38,6 +40,7 @@ impl Rule {
             Self::Root => {
                 "what is measured vouches for the root by its root hash alone, and only if nobody writes to it"
             }
+            Self::Volumes => "what is measured vouches for a volume by its root hash alone",
             Self::Disk => "firmware of a TD starts from no other disk: it has no driver for virtio-scsi",
             Self::Kernel => "older kernels measure neither command line nor initrd in a TD",
             Self::Stub => {
@@ -56,6 +59,7 @@ impl fmt::Display for Rule {
             Self::Machine => "the command line says nothing of the machine",
             Self::VideoMode => "the command line sets no video mode",
             Self::Root => "the root is read-only, under dm-verity",
+            Self::Volumes => "the command line says the root hash of each volume, once",
             Self::Disk => "the initrd has a driver for virtio-blk, NVMe or AHCI",
             Self::Kernel => "the kernel is Linux 6.9 or newer, and measures",
             Self::Stub => "the UKI has systemd-stub 256 to 260",
@@ -91,6 +95,7 @@ pub fn check_recipe(recipe: &Recipe) -> Result<()> {
     let broken = command_line(&text)
         .into_iter()
         .chain(root_is_ours(&text))
+        .chain(volumes_are_ours(&text))
         .chain(disk(&recipe.initrd.modules));
     tell("recipe.toml", broken.collect())
 }
@@ -107,6 +112,7 @@ pub fn check_artifacts(artifacts: &Artifacts, folder: &Path) -> Result<()> {
     let broken = command_line(&artifacts.command_line)
         .into_iter()
         .chain(root_is_verified(&artifacts.command_line, &artifacts.root_hash))
+        .chain(volumes_are_verified(&artifacts.command_line, &artifacts.volumes))
         .chain(kernel(linux.release(), linux.measures()))
         .chain(stub(uki.stub()));
     tell("the image", broken.collect())
@@ -202,6 +208,28 @@ fn root_is_verified(text: &str, root_hash: &Sha256) -> Option<Broken> {
     }
     let off = ["--", "rd.systemd.verity", "rw", "systemd.verity"];
     forbidden(Rule::Root, &words, |word| off.contains(&word.name.as_str()))
+}
+
+fn sets_volume(word: &Word) -> bool {
+    word.name == volume::SET_VARIABLE && word.value.starts_with(volume::VARIABLE)
+}
+
+/// The root hashes of volumes are not the recipe's to say.
+fn volumes_are_ours(text: &str) -> Option<Broken> {
+    forbidden(Rule::Volumes, &words(text).collect::<Vec<_>>(), sets_volume)
+}
+
+/// The whole line says the root hash of each volume, and nothing of another.
+fn volumes_are_verified(text: &str, volumes: &[(volume::Name, Sha256)]) -> Option<Broken> {
+    let mut said: Vec<String> = words(text).filter(sets_volume).map(|word| word.text).collect();
+    let mut wanted: Vec<String> = volumes
+        .iter()
+        .map(|(name, root_hash)| name.parameter(root_hash))
+        .collect();
+    said.sort();
+    wanted.sort();
+    let found = || format!("it says {said:?}, the volumes have {wanted:?}");
+    (said != wanted).then(|| Rule::Volumes.broken(found(), "leave how volumes are found to begat"))
 }
 
 fn forbidden(rule: Rule, words: &[Word], is_forbidden: impl Fn(&Word) -> bool) -> Option<Broken> {
@@ -358,6 +386,26 @@ mod tests {
             assert_eq!(check(&good.replacen(from, to, 1)), [Rule::Root], "{to}");
         }
         assert_eq!(rules(root_is_verified(&good, &Sha256::of("another"))), [Rule::Root]);
+    }
+
+    #[test]
+    fn volumes_are_verified_each_by_its_root_hash() {
+        let name = |text: &str| volume::Name::try_from(text.to_owned()).unwrap();
+        let volumes = [(name("model"), Sha256::of("model")), (name("data"), Sha256::of("data"))];
+        let [model, data] = [0, 1].map(|index| volumes[index].0.parameter(&volumes[index].1));
+        let check = |line: &str| rules(volumes_are_verified(line, &volumes));
+        assert_eq!(check(&format!("ro {data} {model} systemd.setenv=TZ=UTC")), []);
+        let other = name("model").parameter(&Sha256::of("other"));
+        for line in [
+            model.clone(),
+            format!("{model} {data} {model}"),
+            format!("{other} {data}"),
+            format!("{model} {data} {other}"),
+        ] {
+            assert_eq!(check(&line), [Rule::Volumes], "{line}");
+        }
+        assert_eq!(rules(volumes_are_ours("systemd.setenv=TZ=UTC")), []);
+        assert_eq!(rules(volumes_are_ours(&other)), [Rule::Volumes]);
     }
 
     #[test]

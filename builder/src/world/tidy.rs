@@ -54,11 +54,20 @@ pub fn normalise(tree: &Path, epoch: Timestamp) -> Result<()> {
         // Empty: each boot makes its own. "uninitialized" would ask questions on the console at each boot.
         fs::write(machine_id, "")?;
     }
-    paths
-        .iter()
-        .rev()
-        .chain([&PathBuf::new()])
-        .try_for_each(|path| clamp(&tree.join(path), epoch))
+    clamp_all(tree, &paths, epoch)
+}
+
+/// Brings no time after `epoch` into `tree`, where there is nothing else to change.
+///
+/// # Errors
+/// A file that cannot be changed.
+pub fn date(tree: &Path, epoch: Timestamp) -> Result<()> {
+    clamp_all(tree, &walk(tree)?, epoch)
+}
+
+fn clamp_all(tree: &Path, paths: &[PathBuf], epoch: Timestamp) -> Result<()> {
+    let mut whole = paths.iter().rev().map(|path| tree.join(path)).chain([tree.to_owned()]);
+    whole.try_for_each(|path| clamp(&path, epoch))
 }
 
 /// Whether the path below `tree` is a random key, or a link to one beside it: certificates are found by such links.

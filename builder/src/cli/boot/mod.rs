@@ -16,7 +16,7 @@ use crate::model::artifacts::file;
 use crate::model::lock::Tree;
 use crate::model::{Lock, Recipe};
 use crate::stage::boot::{Disk, Machine, Purpose, Shape};
-use crate::stage::{Work, fetch};
+use crate::stage::{Work, contents, fetch};
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 
 /// The firmware of a release that any machine starts.
@@ -92,6 +92,7 @@ impl Args {
             let (purpose, file) = (*purpose, text(file)?);
             Ok(Disk { purpose, file })
         });
+        let volumes = contents::volumes(&self.release)?;
         Ok(Machine {
             shape: self.shape(),
             release: text(&files.release)?,
@@ -101,6 +102,7 @@ impl Args {
             timeout: self.timeout,
             evidence: files.evidence.as_ref().map(text).transpose()?,
             memory: self.memory,
+            volumes: volumes.iter().flat_map(|name| [name.image(), name.verity()]).collect(),
             disks: disks.collect::<Result<_>>()?,
         })
     }

@@ -15,6 +15,7 @@ use crate::debian::relation;
 use crate::mend::Exit;
 use crate::model::contents::{Content, Kind as NodeKind, Origin};
 use crate::model::lock::{Package, Tree};
+use crate::model::payload;
 
 /// The facts, after they have been found to agree.
 pub(super) struct Bill<'a> {
@@ -65,7 +66,7 @@ pub(super) enum Kind<'a> {
     /// A package of cargo's registry.
     Crate,
     /// Files from elsewhere.
-    Payload,
+    Payload(payload::Kind),
     Source,
     /// The distribution that the root image is of.
     System,
@@ -271,7 +272,7 @@ impl<'a> Bill<'a> {
                 licence: payload.licence,
                 url: payload.url.map(Into::into),
                 supplier: payload.compiled.and(self.supplier()),
-                ..Component::new(Kind::Payload, payload.name, payload.version.into())
+                ..Component::new(Kind::Payload(payload.kind), payload.name, payload.version.into())
             };
             self.components.insert(payload_id(payload), component);
             if let Some((source, crates)) = payload.compiled {
@@ -343,7 +344,7 @@ impl<'a> Bill<'a> {
     /// What an artifact consists of and comes from.
     fn parts(&self, artifact: &Artifact<'_>) -> Vec<(How, String)> {
         let artifacts = self.facts.artifacts.iter().filter_map(|other| {
-            let how = between(artifact.role, other.role)?;
+            let how = between(artifact.role, other)?;
             Some((how, artifact_id(other)))
         });
         let packages = self.packages.iter().filter_map(|package| {
@@ -351,7 +352,7 @@ impl<'a> Bill<'a> {
             Some((how, binary_id(package)))
         });
         let payloads = self.facts.payloads.iter();
-        let payloads = payloads.filter(|payload| artifact.role == Role::of_tree(payload.tree));
+        let payloads = payloads.filter(|payload| artifact.name == payload.image);
         let payloads = payloads.map(|payload| (How::Contains, payload_id(payload)));
         let system = self.facts.distributions.get(&Tree::Root);
         let system = system.filter(|_| artifact.role == Role::Root);
@@ -467,7 +468,7 @@ impl<'a> Component<'a> {
     pub(super) fn is_package(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Binary { .. } | Kind::Crate | Kind::Payload | Kind::Source | Kind::System
+            Kind::Binary { .. } | Kind::Crate | Kind::Payload(_) | Kind::Source | Kind::System
         )
     }
 
@@ -479,7 +480,9 @@ impl<'a> Component<'a> {
 
     pub(super) fn form(&self) -> Form {
         let (executable, archive) = match self.kind {
-            Kind::Artifact(Role::Disk | Role::Initrd | Role::Root) | Kind::Binary { .. } | Kind::Crate => (false, true),
+            Kind::Artifact(Role::Disk | Role::Initrd | Role::Root | Role::Volume)
+            | Kind::Binary { .. }
+            | Kind::Crate => (false, true),
             Kind::Artifact(Role::Firmware { .. } | Role::Kernel { .. }) => (true, false),
             Kind::Artifact(Role::Uki { .. }) => (true, true),
             _ => (false, false),
@@ -548,9 +551,12 @@ fn lineage(facts: &Facts<'_>) -> Uuid {
 }
 
 /// What one file of a release is to another.
-fn between(role: Role<'_>, other: Role<'_>) -> Option<How> {
-    match (role, other) {
-        (Role::Disk, Role::Root | Role::Uki { .. } | Role::Verity) => Some(How::Contains),
+fn between(role: Role<'_>, other: &Artifact<'_>) -> Option<How> {
+    match (role, other.role) {
+        (Role::Disk, Role::Root | Role::Uki { .. } | Role::Verity | Role::Volume | Role::VolumeVerity { .. }) => {
+            Some(How::Contains)
+        }
+        (Role::VolumeVerity { image }, Role::Volume) => (other.name == image).then_some(How::GeneratedFrom),
         (Role::Uki { .. }, Role::CommandLine | Role::Initrd | Role::Kernel { .. }) => Some(How::Contains),
         (Role::Verity, Role::Root) => Some(How::GeneratedFrom),
         _ => None,

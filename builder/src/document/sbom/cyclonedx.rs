@@ -13,6 +13,7 @@ use super::{LISTING, NOASSERTION, Role, element_id};
 use crate::model;
 use crate::model::contents::Origin;
 use crate::model::lock::Package;
+use crate::model::payload;
 
 /// Returns the text of the document; `listing` is the digest of the view that lists the files.
 ///
@@ -102,7 +103,9 @@ fn kind(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Disk) => "platform",
         Kind::Artifact(Role::Firmware { .. }) => "firmware",
         Kind::Artifact(_) | Kind::Section => "file",
-        Kind::Payload => "application",
+        Kind::Payload(payload::Kind::Software) => "application",
+        Kind::Payload(payload::Kind::Model) => "machine-learning-model",
+        Kind::Payload(payload::Kind::Data) => "data",
         Kind::Binary { .. } | Kind::Crate | Kind::Source => "library",
         Kind::System => "operating-system",
     }

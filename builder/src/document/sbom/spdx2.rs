@@ -11,6 +11,7 @@ use super::bill::{Bill, Component, How, Kind, Related};
 use super::{LISTING, NOASSERTION, Role, element_id};
 use crate::model;
 use crate::model::lock::Package;
+use crate::model::payload;
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 
@@ -100,11 +101,12 @@ fn tool(package: &Package) -> Value {
 /// Section 7.24. Consumers take OPERATING_SYSTEM for the distribution, so no file has it.
 fn purpose(kind: Kind<'_>) -> &'static str {
     match kind {
-        Kind::Artifact(Role::Disk | Role::Initrd | Role::Root) => "ARCHIVE",
+        Kind::Artifact(Role::Disk | Role::Initrd | Role::Root | Role::Volume) => "ARCHIVE",
         Kind::Artifact(Role::Firmware { .. }) => "FIRMWARE",
         Kind::Artifact(Role::Uki { .. }) => "APPLICATION",
         Kind::Artifact(_) | Kind::Section => "FILE",
-        Kind::Binary { .. } | Kind::Payload => "INSTALL",
+        Kind::Payload(payload::Kind::Data | payload::Kind::Model) => "OTHER",
+        Kind::Binary { .. } | Kind::Payload(payload::Kind::Software) => "INSTALL",
         Kind::Crate => "LIBRARY",
         Kind::Source => "SOURCE",
         Kind::System => "OPERATING_SYSTEM",

@@ -14,6 +14,7 @@ use super::bill::{Bill, Component, File, Form, How, Kind};
 use crate::model;
 use crate::model::contents::Origin;
 use crate::model::lock::{Package, Source};
+use crate::model::payload;
 
 const CONTEXT: &str = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld";
 const CREATION: &str = "_:creation";
@@ -191,7 +192,8 @@ impl<'a> View<'a> {
     /// What comes as a file that is not in the release.
     fn deployables(&self) -> impl Iterator<Item = (&'a String, &'a Component<'a>)> {
         let components = self.bill.components.iter();
-        components.filter(|(_, component)| matches!(component.kind, Kind::Binary { .. } | Kind::Crate | Kind::Payload))
+        components
+            .filter(|(_, component)| matches!(component.kind, Kind::Binary { .. } | Kind::Crate | Kind::Payload(_)))
     }
 
     fn artifact(&self, id: &str, component: &Component<'_>) -> Value {
@@ -444,12 +446,14 @@ fn purpose(kind: Kind<'_>) -> &'static str {
     match kind {
         Kind::Artifact(Role::Disk) => "diskImage",
         Kind::Artifact(Role::Firmware { .. }) => "firmware",
-        Kind::Artifact(Role::Initrd | Role::Root) => "filesystemImage",
+        Kind::Artifact(Role::Initrd | Role::Root | Role::Volume) => "filesystemImage",
         Kind::Artifact(Role::Kernel { .. }) => "operatingSystem",
         Kind::Artifact(Role::Uki { .. }) => "executable",
         Kind::Artifact(Role::CommandLine) => "configuration",
-        Kind::Artifact(Role::Verity) | Kind::Section => "data",
-        Kind::Binary { .. } | Kind::Payload => "install",
+        Kind::Artifact(Role::Verity | Role::VolumeVerity { .. }) | Kind::Section => "data",
+        Kind::Payload(payload::Kind::Model) => "model",
+        Kind::Payload(payload::Kind::Data) => "data",
+        Kind::Binary { .. } | Kind::Payload(payload::Kind::Software) => "install",
         Kind::Crate => "library",
         Kind::Source => "source",
         Kind::System => "operatingSystem",

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
+use crate::model::artifacts::file;
 use crate::model::lock::Source;
 
 const STATUS: &str = "\
@@ -152,7 +153,8 @@ impl Case<'_> {
             payloads: &[Payload {
                 name: "kata-agent",
                 version: "3.2",
-                tree: Tree::Root,
+                image: file::ROOT.into(),
+                kind: payload::Kind::Software,
                 sha256: Sha256::of("agent"),
                 sha512: Sha512::of("agent"),
                 licence: Some("Apache-2.0"),

@@ -18,7 +18,6 @@ use serde_json::Value;
 
 use crate::document::files;
 use crate::mend::{Exit, OrMend as _};
-use crate::model::artifacts::file;
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::program::Crate;
@@ -160,12 +159,13 @@ impl Account {
             }
         };
         let recipe = Recipe::parse(&text(folder, "recipe.toml")?)?;
-        for (tree, image) in [(Tree::Root, file::ROOT), (Tree::Initrd, file::INITRD)] {
-            let mut origins = Origins::of(tree, &recipe, lock, &packages)?;
+        let images: BTreeSet<&str> = listed.iter().map(|content| content.node.image.0.as_str()).collect();
+        for image in images {
+            let mut origins = Origins::of_image(image, &recipe, lock, &packages)?;
             origins.bring(image, &payloads);
-            let of_tree: Vec<&Content> = listed.iter().filter(|content| content.node.image.0 == image).collect();
-            let explained = origins.explain(of_tree.iter().map(|content| content.node.clone()).collect());
-            let differing = of_tree
+            let of_image: Vec<&Content> = listed.iter().filter(|content| content.node.image.0 == image).collect();
+            let explained = origins.explain(of_image.iter().map(|content| content.node.clone()).collect());
+            let differing = of_image
                 .into_iter()
                 .zip(explained)
                 .filter(|(said, found)| said.origin != found.origin);

@@ -47,6 +47,9 @@ impl From<Shape> for Boot {
     }
 }
 
+/// The first PCI slot of a volume.
+const VOLUMES: u8 = 8;
+
 /// A virtual machine to start.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Machine {
@@ -64,6 +67,8 @@ pub struct Machine {
     pub evidence: Option<String>,
     /// In MiB.
     pub memory: u32,
+    /// Files of the release that are disks of their own, beside the root and its hash tree: volumes.
+    pub volumes: Vec<String>,
     /// Disks besides those of the release.
     pub disks: Vec<Disk>,
 }
@@ -143,7 +148,9 @@ impl Machine {
 
     fn artifacts(&self) -> Vec<String> {
         let mut arguments = Vec::new();
-        for (slot, file) in self.shape.disks() {
+        let volumes = self.volumes.iter().filter(|_| self.shape == Shape::Direct);
+        let volumes = (VOLUMES..).zip(volumes.map(String::as_str));
+        for (slot, file) in self.shape.disks().iter().copied().chain(volumes) {
             let place = self.place(file);
             arguments.extend([
                 "-drive".into(),

@@ -110,7 +110,7 @@ fn in_file(name: &str, one: &Path, other: &Path) -> Vec<Difference> {
     }
     let found = match name {
         file::DISK => in_disk(&one, &other),
-        file::ROOT => in_root(&one, &other).map(|place| vec![difference(place)]),
+        image if image.ends_with(".erofs") => in_image(&one, &other).map(|place| vec![difference(place)]),
         file::INITRD => tree::compare(&Initrd(&one), &Initrd(&other)).map(|place| vec![difference(place)]),
         _ => in_bytes(&one, &other).map(|place| vec![difference(place)]),
     };
@@ -145,7 +145,7 @@ fn in_bytes(one: &Path, other: &Path) -> Result<Place> {
     Ok(Place::of_bytes(&files::read(one, KEEP)?, &files::read(other, KEEP)?))
 }
 
-fn in_root(one: &Path, other: &Path) -> Result<Place> {
+fn in_image(one: &Path, other: &Path) -> Result<Place> {
     tree::compare(&Root(&files::open_at(one)?), &Root(&files::open_at(other)?))
 }
 

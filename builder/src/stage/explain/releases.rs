@@ -9,6 +9,8 @@ use crate::model::Lock;
 use crate::model::artifacts::file;
 use crate::model::lock::Tree;
 use crate::model::measurements::{Measurement, Value};
+use crate::model::release::FileName;
+use crate::model::volume::Name;
 
 /// Names every file that differs and why, then every value that does.
 pub(super) fn explain(old: &Release, new: &Release) -> Explanation {
@@ -36,6 +38,9 @@ fn changed_files(old: &Release, new: &Release) -> Vec<Difference> {
                 .map(|it| it.launch.firmware.name.as_str()),
         );
     }
+    let of_volume = |file: &&str| Name::of_image(file).or_else(|| Name::of_verity(file)).is_some();
+    let files = [old, new].map(|release| release.manifest.files.keys().map(FileName::as_str));
+    let volumes: BTreeSet<&str> = files.into_iter().flatten().filter(of_volume).collect();
     let artifacts = [
         file::KERNEL,
         file::INITRD,
@@ -50,7 +55,7 @@ fn changed_files(old: &Release, new: &Release) -> Vec<Difference> {
         files.find(|(file, _)| file.as_str() == name).map(|(_, stamp)| *stamp)
     };
     let differs = |name: &&str| stamp(old, name) != stamp(new, name);
-    let names = firmware.into_iter().chain(artifacts).filter(differs);
+    let names = firmware.into_iter().chain(artifacts).chain(volumes).filter(differs);
     let difference = |name: &str| {
         let digest = |release| stamp(release, name).map_or_else(|| "absent".into(), |stamp| stamp.sha256.to_string());
         about(

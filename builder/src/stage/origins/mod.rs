@@ -14,10 +14,12 @@ use measure::Sha256;
 
 use crate::debian::members::{Member, Members};
 use crate::mend::{Exit, OrMend as _};
+use crate::model::artifacts::file;
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
 use crate::stage::payload::{Brought, Payloads};
+use crate::stage::volume;
 use crate::world::parallel;
 use crate::world::store::Store;
 
@@ -70,6 +72,8 @@ pub struct Origins<'a> {
     /// What dpkg makes for each package.
     lists: BTreeSet<String>,
     recipe: BTreeMap<&'a str, (&'a str, Sha256)>,
+    /// What mounts the volumes: the node and the name of its volume by path.
+    units: BTreeMap<String, (Node, String)>,
     payloads: BTreeMap<&'a str, (&'a str, &'a Node)>,
     allowed: Vec<Pattern>,
 }
@@ -88,13 +92,8 @@ impl<'a> Origins<'a> {
             _ => (["mkosi.extra", "mkosi.skeleton"], &recipe.root.allow_unowned),
         };
         let mut origins = Self {
-            at: BTreeMap::new(),
-            contents: BTreeMap::new(),
-            control: BTreeMap::new(),
-            lists: BTreeSet::new(),
-            recipe: BTreeMap::new(),
-            payloads: BTreeMap::new(),
             allowed: allowed.iter().map(|text| pattern(text)).collect::<Result<_>>()?,
+            ..Self::of_volume()
         };
         for package in lock.packages(tree).chain(lock.packages(Tree::Kernel)) {
             if let Some(members) = packages.get(&package.sha256) {
@@ -108,7 +107,45 @@ impl<'a> Origins<'a> {
                 Some((path, (source.path.as_str(), source.sha256)))
             })
             .collect();
+        if tree == Tree::Root {
+            origins.mount(recipe, lock);
+        }
         Ok(origins)
+    }
+
+    /// Takes together what may be in an image of a release.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn of_image(image: &str, recipe: &Recipe, lock: &'a Lock, packages: &'a Packages) -> Result<Self> {
+        match image {
+            file::INITRD => Self::of(Tree::Initrd, recipe, lock, packages),
+            file::ROOT => Self::of(Tree::Root, recipe, lock, packages),
+            _ => Ok(Self::of_volume()),
+        }
+    }
+
+    /// In a volume there is what payloads bring, and nothing else.
+    fn of_volume() -> Self {
+        Self {
+            at: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            control: BTreeMap::new(),
+            lists: BTreeSet::new(),
+            recipe: BTreeMap::new(),
+            units: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            allowed: Vec::new(),
+        }
+    }
+
+    /// Takes in what mounts the volumes of the recipe, which is in the root image.
+    fn mount(&mut self, recipe: &Recipe, lock: &Lock) {
+        for volume in volume::all(recipe, &lock.digest()) {
+            let nodes = volume.nodes(file::ROOT).into_iter();
+            self.units
+                .extend(nodes.map(|node| (node.path.clone(), (node, volume.name.to_string()))));
+        }
     }
 
     /// Takes in what payloads bring into `image`.
@@ -176,6 +213,7 @@ impl<'a> Origins<'a> {
             .package(node)
             .or_else(|| self.own(node))
             .or_else(|| self.payload(node))
+            .or_else(|| self.unit(node))
             .or_else(|| self.generated(node, paths));
         known.unwrap_or_else(
             || match self.allowed.iter().any(|pattern| classes::matches(pattern, &node.path)) {
@@ -227,6 +265,14 @@ impl<'a> Origins<'a> {
         let same = wanted.kind.is_same(&node.kind) && owned(wanted) == owned(node) && node.xattrs.is_empty();
         same.then(|| Origin::Payload {
             name: (*name).to_owned(),
+        })
+    }
+
+    /// What begat itself puts there, for a volume.
+    fn unit(&self, node: &Node) -> Option<Origin> {
+        let (unit, volume) = self.units.get(&node.path)?;
+        (unit == node).then(|| Origin::Generated {
+            class: format!("begat, for the volume {volume}"),
         })
     }
 

@@ -138,6 +138,7 @@ impl Bench {
         Ok(Artifacts {
             command_line: section(".cmdline")?,
             root_hash: Sha256::of(""), // the documents do not name it
+            volumes: Vec::new(),
             firmware: firmware.collect(),
             uname: section(".uname")?,
             os_release: section(".osrel")?,

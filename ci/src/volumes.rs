@@ -1,0 +1,102 @@
+//! `cargo ci volumes`: a release with a model and a data set beside its root is the same wherever it is built, is accounted
+//! for, mounts both in either shape, and does not come up where somebody has changed one.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use xshell::cmd;
+
+use crate::boot::{self, Tampered};
+use crate::host;
+use crate::reproduce::{self, CONDITIONS};
+use crate::site::Site;
+
+/// What the recipe has besides: a model of one file, and an archive of a data set.
+const VOLUMES: &str = r#"
+[[volume]]
+name = "model"
+target = "/srv/model"
+
+[[volume]]
+name = "data"
+target = "/srv/my-data"
+
+[[payload]]
+name = "weights"
+version = "1.0"
+kind = "model"
+source = "weights.bin"
+volume = "model"
+target = "/lib/weights.bin"
+licence = "Apache-2.0"
+
+[[payload]]
+name = "table"
+version = "2026"
+kind = "data"
+source = "table.tar"
+unpack = true
+volume = "data"
+target = "/"
+licence = "CC0-1.0"
+"#;
+
+/// How large the model is, in bytes: no whole number of blocks.
+const MODEL: usize = 3_000_001;
+
+pub(crate) fn run() -> Result<()> {
+    check(&host::begat(&host::shell()?)?)
+}
+
+pub(crate) fn check(begat: &Path) -> Result<()> {
+    let site = Site::with(begat)?;
+    add_volumes(&site)?;
+    site.lock()?;
+    let release = site.path("first");
+    site.build(&CONDITIONS[0], &release)?;
+    reproduce::another(&site, &release)?;
+    account(&site, &release)?;
+    const CHANGED: Tampered = Tampered {
+        file: "volume-model.erofs",
+        says: "data block 0 is corrupted",
+    };
+    boot::check(&site.begat, &release, &site.path("evidence"), &CHANGED)
+}
+
+fn add_volumes(site: &Site) -> Result<()> {
+    let (shell, recipe) = (&site.shell, site.recipe());
+    let file = recipe.join("recipe.toml");
+    let text = fs::read_to_string(&file)?;
+    let (before, root) = text.split_once("\n[root]\n").context("the recipe has no [root]")?;
+    let root = root.replacen("packages = [", "packages = [\"systemd-cryptsetup\", ", 1);
+    fs::write(file, format!("{before}\n[root]\n{root}\n{VOLUMES}"))?;
+    let model: Vec<u8> = (0..MODEL).map(|index| (index * index % 251) as u8).collect();
+    fs::write(recipe.join("weights.bin"), model)?;
+    let (data, archive) = (site.path("data"), recipe.join("table.tar"));
+    fs::create_dir_all(data.join("tables"))?;
+    fs::write(data.join("tables/2026.csv"), "1,2,3\n")?;
+    symlink("tables/2026.csv", data.join("latest.csv"))?;
+    Ok(cmd!(shell, "tar --create --directory {data} --file {archive} .")
+        .quiet()
+        .run()?)
+}
+
+/// Every path is listed and every byte of the disk explained, and the model and the data set are what they are.
+fn account(site: &Site, release: &Path) -> Result<()> {
+    let (shell, begat) = (&site.shell, &site.begat);
+    cmd!(shell, "{begat} sbom check {release}").quiet().run()?;
+    let verify = cmd!(shell, "{begat} verify --deep {release}");
+    verify.quiet().ignore_stdout().run()?;
+    let bill: Value = serde_json::from_slice(&fs::read(release.join("sbom.cdx.json"))?)?;
+    for (name, kind) in [("weights", "machine-learning-model"), ("table", "data")] {
+        let mut components = bill["components"].as_array().into_iter().flatten();
+        ensure!(
+            components.any(|component| component["name"] == name && component["type"] == kind),
+            "the bill of materials has no {kind} {name}"
+        );
+    }
+    Ok(())
+}
