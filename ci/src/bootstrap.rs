@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use xshell::cmd;
 
-use crate::site::Site;
+use crate::site::{Site, add_package};
 use crate::{host, rebuild};
 
 /// Builds generation 0 here, boots it with a software TPM, has it build generation 1 inside, boots that, and so on; then
@@ -189,9 +189,10 @@ struct Line<'a> {
 
 impl Line<'_> {
     /// Has the last generation build the next one, from the same lock, or from one of a recipe with one package more.
-    fn extend(&mut self, number: u32, lock: Next) -> Result<()> {
-        if lock == Next::Changed {
-            self.change_recipe()?;
+    fn extend(&mut self, number: u32, next: Next) -> Result<()> {
+        if next == Next::Changed {
+            add_package(&recipe(self.site), "hello")?;
+            lock(self.site, self.begat)?;
         }
         let start = Instant::now();
         let parent = self.releases.last().context("there is no first generation")?;
@@ -203,22 +204,12 @@ impl Line<'_> {
         }
         let release = self.unpack(&output, &format!("generation-{number}"))?;
         println!("bootstrap: generation {number} after {} s", start.elapsed().as_secs());
-        match lock {
+        match next {
             Next::Same => same(parent, &release)?,
             Next::Changed => self.changed(parent, &release)?,
         }
         self.releases.push(release);
         Ok(())
-    }
-
-    fn change_recipe(&self) -> Result<()> {
-        let file = recipe(self.site).join("recipe.toml");
-        let text = fs::read_to_string(&file)?;
-        let (before, root) = text.split_once("\n[root]\n").context("the recipe has no [root]")?;
-        let root = root.replacen("packages = [", "packages = [\"hello\", ", 1);
-        let changed = format!("{before}\n[root]\n{root}");
-        fs::write(file, changed)?;
-        lock(self.site, self.begat)
     }
 
     /// A package more in the root changes the root and what names it, and nothing else that is measured.
@@ -289,6 +280,10 @@ impl Line<'_> {
             text: format!("{console}\n{told}"),
         };
         if run.code == Some(0) {
+            ensure!(
+                run.text.contains(ON_SCRATCH),
+                "the machine has not worked on its scratch disk"
+            );
             sealed(&scratch)?;
         }
         Ok((run, output))
@@ -487,7 +482,10 @@ fn told(line: &str) -> Option<(f64, &str)> {
 /// What the guest prints when its job fails.
 const FAILED: &str = "begat: the job failed";
 
-/// The machine has worked on the disk, and who has it cannot read it: not even the name of a file that is in each release.
+/// What the guest prints when its job has the scratch disk.
+const ON_SCRATCH: &str = "the job works on the scratch disk";
+
+/// Who has the scratch disk of a job cannot read it: not even the name of a file that is in each release.
 fn sealed(scratch: &Path) -> Result<()> {
     const NAME: &[u8] = b"rootfs.erofs";
     let (mut file, mut chunk, mut written) = (File::open(scratch)?, vec![0; 1 << 20], 0);
@@ -499,7 +497,7 @@ fn sealed(scratch: &Path) -> Result<()> {
             ensure!(!told, "the scratch disk can be read by whoever has it");
         }
     }
-    ensure!(written > 0, "the machine has not worked on its scratch disk");
+    ensure!(written > 0, "nothing was written to the scratch disk");
     println!(
         "bootstrap: {} MiB of the scratch disk written, nothing to be read",
         written >> 20

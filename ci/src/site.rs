@@ -158,6 +158,16 @@ impl Site {
     }
 }
 
+/// Has the recipe in this folder ask for one more package of the root.
+pub(crate) fn add_package(recipe: &Path, name: &str) -> Result<()> {
+    let file = recipe.join("recipe.toml");
+    let text = fs::read_to_string(&file)?;
+    let (before, root) = text.split_once("\n[root]\n").context("the recipe has no [root]")?;
+    let (between, packages) = root.split_once("packages = [").context("[root] has no packages")?;
+    let changed = format!("{before}\n[root]\n{between}packages = [\"{name}\", {packages}");
+    Ok(fs::write(file, changed)?)
+}
+
 /// The digests of payloads that are compiled.
 fn compiled(lock: &str) -> Result<BTreeSet<String>> {
     let lock: toml::Table = lock.parse()?;

@@ -1,18 +1,19 @@
 //! `cargo ci volumes`: a release with a model and a data set beside its root is the same wherever it is built, is accounted
 //! for, mounts both in either shape, and does not come up where somebody has changed one.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use xshell::cmd;
 
 use crate::boot::{self, Tampered};
 use crate::host;
 use crate::reproduce::{self, CONDITIONS};
-use crate::site::Site;
+use crate::site::{Site, add_package};
 
 /// What the recipe has besides: a model of one file, and an archive of a data set.
 const VOLUMES: &str = r#"
@@ -68,11 +69,9 @@ pub(crate) fn check(begat: &Path) -> Result<()> {
 
 fn add_volumes(site: &Site) -> Result<()> {
     let (shell, recipe) = (&site.shell, site.recipe());
-    let file = recipe.join("recipe.toml");
-    let text = fs::read_to_string(&file)?;
-    let (before, root) = text.split_once("\n[root]\n").context("the recipe has no [root]")?;
-    let root = root.replacen("packages = [", "packages = [\"systemd-cryptsetup\", ", 1);
-    fs::write(file, format!("{before}\n[root]\n{root}\n{VOLUMES}"))?;
+    add_package(&recipe, "systemd-cryptsetup")?;
+    let mut file = OpenOptions::new().append(true).open(recipe.join("recipe.toml"))?;
+    file.write_all(VOLUMES.as_bytes())?;
     let model: Vec<u8> = (0..MODEL).map(|index| (index * index % 251) as u8).collect();
     fs::write(recipe.join("weights.bin"), model)?;
     let (data, archive) = (site.path("data"), recipe.join("table.tar"));
