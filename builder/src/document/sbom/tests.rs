@@ -71,6 +71,8 @@ struct Case<'a> {
     roles: &'a [(&'a str, Role<'a>)],
     contents: Vec<Content>,
     facts: BTreeMap<Sha256, PackageFacts>,
+    /// The image that the payload is in, and what it is.
+    payload: (&'a str, payload::Kind),
 }
 
 impl Default for Case<'_> {
@@ -81,6 +83,7 @@ impl Default for Case<'_> {
             roles: &ROLES,
             contents: contents(),
             facts: facts(),
+            payload: (file::ROOT, payload::Kind::Software),
         }
     }
 }
@@ -153,8 +156,8 @@ impl Case<'_> {
             payloads: &[Payload {
                 name: "kata-agent",
                 version: "3.2",
-                image: file::ROOT.into(),
-                kind: payload::Kind::Software,
+                image: self.payload.0.into(),
+                kind: self.payload.1,
                 sha256: Sha256::of("agent"),
                 sha512: Sha512::of("agent"),
                 licence: Some("Apache-2.0"),
@@ -203,11 +206,15 @@ fn made(status: &str, packages: Vec<Package>, roles: &[(&str, Role<'_>)]) -> Res
 }
 
 fn views() -> Result<[Value; 3]> {
+    views_of(&Case::default())
+}
+
+fn views_of(case: &Case<'_>) -> Result<[Value; 3]> {
     let Documents {
         spdx3,
         cyclonedx,
         spdx2,
-    } = Case::default().make()?;
+    } = case.make()?;
     Ok([
         serde_json::from_str(&spdx3)?,
         serde_json::from_str(&cyclonedx)?,
@@ -665,6 +672,41 @@ fn a_payload_is_a_component_that_contains_its_files() -> Result<()> {
     let licence = &named(components, "application", "kata-agent")["licenses"][0];
     assert_eq!(licence["expression"], "Apache-2.0");
     assert_eq!(find(&spdx2, "kata-agent", "INSTALL")["licenseDeclared"], "Apache-2.0");
+    Ok(())
+}
+
+#[test]
+fn a_model_is_a_model_in_its_volume_and_the_disk_has_the_volume_with_its_tree() -> Result<()> {
+    const IMAGE: &str = "volume-model.erofs";
+    const TREE: &str = "volume-model.verity";
+    let roles = [
+        &ROLES[..],
+        &[(IMAGE, Role::Volume), (TREE, Role::VolumeVerity { image: IMAGE })],
+    ]
+    .concat();
+    let case = Case {
+        roles: &roles,
+        payload: (IMAGE, payload::Kind::Model),
+        ..Case::default()
+    };
+    let [spdx3, cyclonedx, spdx2] = views_of(&case)?;
+    let file = |name| named(graph(&spdx3), "software_File", name);
+    let model = named(graph(&spdx3), "software_Package", "kata-agent");
+    let is = |from: &Value, how: &str, to: &Value| {
+        let related = related(&spdx3, from, how);
+        related.iter().any(|(found, _)| **found == to["spdxId"])
+    };
+    assert!(is(file(IMAGE), "contains", model) && !is(file(file::ROOT), "contains", model));
+    assert!(is(file(file::DISK), "contains", file(IMAGE)) && is(file(file::DISK), "contains", file(TREE)));
+    assert!(is(file(IMAGE), "generates", file(TREE)));
+    assert_eq!(model["software_primaryPurpose"], "model");
+    named(
+        cyclonedx["components"].as_array().expect("a list"),
+        "machine-learning-model",
+        "kata-agent",
+    );
+    find(&spdx2, "kata-agent", "OTHER");
+    find(&spdx2, IMAGE, "ARCHIVE");
     Ok(())
 }
 
