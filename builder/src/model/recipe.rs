@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::payload::Declared;
-use super::volume::Volume;
+use super::volume::{self, Volume};
 use crate::mend::Exit;
 
 /// What a guest image shall be.
@@ -212,30 +212,18 @@ impl Recipe {
 
     /// Volumes differ in their names and in where they are, and what is in one is in one that there is.
     fn check_volumes(&self) -> Result<()> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c); // a unit names it
-        let (mut names, mut targets) = (BTreeSet::new(), BTreeSet::new());
-        for Volume { name, target } in &self.volume {
-            let problem = match () {
-                () if !names.insert(name) => "another volume has its name",
-                () if target.below().is_empty() => "its target is the root folder",
-                () if !targets.insert(target) => "another volume has its target",
-                () if !target.below().chars().all(plain) => {
-                    "its target has other characters than A-Z, a-z, 0-9, `-`, `.`, `_` and `/`"
-                }
-                () if !self
-                    .payload
-                    .iter()
-                    .any(|payload| payload.place.volume.as_ref() == Some(name)) =>
-                {
-                    "no [[payload]] is in it"
-                }
-                () => continue,
-            };
-            let problem = format!("the volume {name} of recipe.toml cannot be: {problem}");
-            return Err(Exit::Usage.because(problem, format!("correct the [[volume]] {name}")));
+        let used = self.payload.iter().filter_map(|payload| payload.place.volume.as_ref());
+        let used: BTreeSet<_> = used.collect();
+        for (index, volume) in self.volume.iter().enumerate() {
+            let (name, others) = (&volume.name, &self.volume[..index]);
+            let empty = (!used.contains(name)).then_some("no [[payload]] is in it");
+            if let Some(problem) = volume.problem(others).or(empty) {
+                let problem = format!("the volume {name} of recipe.toml cannot be: {problem}");
+                return Err(Exit::Usage.because(problem, format!("correct the [[volume]] {name}")));
+            }
         }
-        let mut wanted = self.payload.iter().filter_map(|payload| payload.place.volume.as_ref());
-        wanted.find(|name| !names.contains(name)).map_or(Ok(()), |name| {
+        let is_there = |name: &&volume::Name| self.volume.iter().any(|volume| volume.name == **name);
+        used.into_iter().find(|name| !is_there(name)).map_or(Ok(()), |name| {
             let problem = format!("a payload of recipe.toml is in the volume {name}, which is not declared");
             Err(Exit::Usage.because(problem, "add a [[volume]] with that name, and its target"))
         })
@@ -319,7 +307,18 @@ mod tests {
             (VOLUME.to_owned(), "no [[payload]] is in it"),
             (PAYLOAD.to_owned(), "which is not declared"),
             (format!("{VOLUME}{VOLUME}{PAYLOAD}"), "another volume has its name"),
-            (format!("{VOLUME}{other}{PAYLOAD}"), "another volume has its target"),
+            (
+                format!("{VOLUME}{other}{PAYLOAD}"),
+                "its target is that of another volume",
+            ),
+            (
+                format!("{VOLUME}{}{PAYLOAD}", other.replace("/srv/model", "/srv/model/x")),
+                "its target is that of another volume, or in it, or around it",
+            ),
+            (
+                format!("{VOLUME}{}{PAYLOAD}", other.replace("/srv/model", "/srv")),
+                "its target is that of another volume, or in it, or around it",
+            ),
             (format!("{VOLUME}{PAYLOAD}tree = \"initrd\"\n"), "leave `tree` out"),
             (
                 VOLUME.replace("/srv/model", "/") + PAYLOAD,

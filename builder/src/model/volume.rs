@@ -2,6 +2,7 @@
 //! command line, and so measured.
 
 use std::fmt;
+use std::path::Path;
 
 use measure::Sha256;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,27 @@ pub struct Volume {
     pub name: Name,
     /// Where the guest mounts it: absolute.
     pub target: Target,
+}
+
+impl Volume {
+    /// Returns what of the declaration cannot be meant beside those of the `others`.
+    pub(super) fn problem(&self, others: &[Self]) -> Option<&'static str> {
+        let path = Path::new(self.target.below());
+        let overlaps = |other: &Self| {
+            let other = Path::new(other.target.below());
+            path.starts_with(other) || other.starts_with(path)
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c); // a unit names it
+        match self.target.below() {
+            _ if others.iter().any(|other| other.name == self.name) => Some("another volume has its name"),
+            "" => Some("its target is the root folder"),
+            _ if others.iter().any(overlaps) => Some("its target is that of another volume, or in it, or around it"),
+            target if !target.chars().all(plain) => {
+                Some("its target has other characters than A-Z, a-z, 0-9, `-`, `.`, `_` and `/`")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The name of a volume, which is part of names of files, devices and variables: 1 to 24 of a-z and 0-9, a letter first.

@@ -203,16 +203,11 @@ impl Inputs<'_> {
             partition(Kind::Root, first, "root", root_size, &mut root),
             partition(Kind::RootVerity, second, "root-verity", verity_size, &mut verity),
         ];
-        let names: Vec<String> = volumes
-            .iter()
-            .flat_map(|(name, _)| [name.image(), name.verity()])
-            .collect();
-        let opened = names.iter().map(|name| open(&release.join(name)));
-        let mut opened: Vec<(File, u64)> = opened.collect::<Result<_>>()?;
-        for (name, (file, size)) in names.iter().zip(&mut opened) {
+        let mut volumes = open_volumes(release, volumes)?;
+        partitions.extend(volumes.iter_mut().map(|(name, file, size)| {
             let uuid = identity::uuid(&lock, &format!("partition {name}"));
-            partitions.push(partition(Kind::Volume, uuid, name, *size, file));
-        }
+            partition(Kind::Volume, uuid, name, *size, file)
+        }));
         let mut disk = OpenOptions::new()
             .read(true)
             .write(true)
@@ -251,6 +246,16 @@ fn open(path: &Path) -> Result<(File, u64)> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let size = file.metadata()?.len();
     Ok((file, size))
+}
+
+/// The images of the volumes and their dm-verity trees: name, file and size in bytes.
+fn open_volumes(release: &Path, volumes: &[(volume::Name, Sha256)]) -> Result<Vec<(String, File, u64)>> {
+    let names = volumes.iter().flat_map(|(name, _)| [name.image(), name.verity()]);
+    let opened = names.map(|name| {
+        let (file, size) = open(&release.join(&name))?;
+        Ok((name, file, size))
+    });
+    opened.collect()
 }
 
 fn halves(root_hash: &Sha256) -> (uuid::Uuid, uuid::Uuid) {

@@ -210,10 +210,8 @@ fn stage(payload: &Payload, store: &Store, root: &Path) -> Result<()> {
 /// Makes the folders between `root` and `place`, with a mode of their own: the umask is no input.
 fn make_folders(root: &Path, place: &Path) -> Result<()> {
     fs::create_dir_all(place)?;
-    let above = place.ancestors().take_while(|folder| *folder != root);
-    above
-        .chain([root])
-        .try_for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(0o755)))
+    let mut made = place.ancestors().take_while(|folder| *folder != root);
+    made.try_for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(0o755)))
         .context("cannot make its folder")
 }
 

@@ -65,7 +65,7 @@ impl Volume {
             );
             return Err(Exit::Usage.because(problem, "add \"systemd-cryptsetup\" to `packages` of [root]"));
         }
-        fs::create_dir_all(root.join(self.target.below()))?;
+        self.make_target(root)?;
         self.units().iter().try_for_each(|(path, unit)| {
             let path = root.join(path);
             fs::create_dir_all(path.parent().unwrap_or(root))?;
@@ -75,6 +75,35 @@ impl Volume {
             };
             written.with_context(|| format!("cannot write {} of the root", path.display()))
         })
+    }
+
+    /// A volume hides what is at its target, and a link could lead elsewhere.
+    fn make_target(&self, root: &Path) -> Result<()> {
+        let mut folder = root.to_owned();
+        for part in Path::new(self.target.below()) {
+            folder.push(part);
+            match fs::symlink_metadata(&folder) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => return Err(self.refused("is not a folder", &folder)),
+                Err(_) => fs::create_dir(&folder)?,
+            }
+        }
+        match fs::read_dir(&folder)?.next() {
+            None => Ok(()),
+            Some(_) => Err(self.refused("is not empty", &folder)),
+        }
+    }
+
+    fn refused(&self, why: &str, place: &Path) -> anyhow::Error {
+        let Self { name, target, .. } = self;
+        let problem = format!(
+            "the volume {name} cannot be mounted at {target}: {} {why}",
+            place.display()
+        );
+        Exit::Usage.because(
+            problem,
+            "name another `target`: a folder that the root has empty, or not at all",
+        )
     }
 
     /// Returns what [`Self::add_units`] puts into the image of the root, folders aside.
@@ -171,6 +200,19 @@ mod tests {
             }
         }
         assert!(volume().add_units(root.path()).is_err(), "something else is there");
+    }
+
+    #[test]
+    fn what_a_volume_would_hide_or_a_link_would_lead_away_is_refused() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(root.path().join("srv/model/there")).unwrap();
+        let report = crate::mend::report(&volume().make_target(root.path()).unwrap_err());
+        assert!(report.contains("is not empty"), "{report}");
+        fs::remove_dir_all(root.path().join("srv")).unwrap();
+        symlink(outside.path(), root.path().join("srv")).unwrap();
+        let report = crate::mend::report(&volume().make_target(root.path()).unwrap_err());
+        assert!(report.contains("is not a folder"), "{report}");
+        assert!(!outside.path().join("model").exists());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) struct Disks {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// A file that the guest gets as a disk to work on, /dev/disk/by-id/virtio-scratch: a builder encrypts it with a key of
-    /// this boot, and works in its memory without one
+    /// this boot; without such a disk it works in memory
     #[arg(long, value_name = "FILE")]
     scratch: Option<PathBuf>,
 }

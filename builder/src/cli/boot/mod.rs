@@ -15,7 +15,7 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::lock::Tree;
 use crate::model::{Lock, Recipe};
-use crate::stage::boot::{Disk, Machine, Purpose, Shape};
+use crate::stage::boot::{Disk, MOST_VOLUMES, Machine, Purpose, Shape};
 use crate::stage::{Work, contents, fetch};
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 
@@ -93,6 +93,13 @@ impl Args {
             Ok(Disk { purpose, file })
         });
         let volumes = contents::volumes(&self.release)?;
+        if volumes.len() > MOST_VOLUMES && self.shape() == Shape::Direct {
+            let problem = format!(
+                "{} volumes are more disks than the machine has slots for",
+                volumes.len()
+            );
+            return Err(Exit::Unsupported.because(problem, "start the UKI, whose disk has them all: --disk"));
+        }
         Ok(Machine {
             shape: self.shape(),
             release: text(&files.release)?,

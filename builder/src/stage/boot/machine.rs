@@ -47,8 +47,9 @@ impl From<Shape> for Boot {
     }
 }
 
-/// The first PCI slot of a volume.
+/// The first PCI slot of a volume; each has two, and the last one of a q35 is its chipset's.
 const VOLUMES: u8 = 8;
+pub const MOST_VOLUMES: usize = (31 - VOLUMES as usize) / 2;
 
 /// A virtual machine to start.
 #[derive(Debug, Deserialize, Serialize)]

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use self::machine::{Disk, Machine, Purpose, Shape};
+pub use self::machine::{Disk, MOST_VOLUMES, Machine, Purpose, Shape};
 use self::machine::{socket, wire, wired};
 pub use self::observed::{NotObserved, Observed};
 use self::observer::Observer;

@@ -17,11 +17,12 @@ use measure::gpt::Gpt;
 use serde::Serialize;
 
 pub use cause::Cause;
-use tree::{Esp, Initrd, Root};
+use tree::{Esp, Image, Initrd};
 
 use crate::model::Manifest;
 use crate::model::artifacts::file;
 use crate::model::release::FileName;
+use crate::model::volume::Name;
 use crate::stage::disk::Window;
 use crate::world::files;
 
@@ -79,7 +80,15 @@ impl fmt::Display for Difference {
 }
 
 /// The files that others follow from come first.
-const ORDER: [&str; 4] = [file::ROOT, file::INITRD, file::KERNEL, file::DISK];
+fn rank(name: &str) -> usize {
+    let first = [file::ROOT, file::INITRD, file::KERNEL];
+    let before_disk = first.len() + 1;
+    match name {
+        file::DISK => before_disk,
+        name if Name::of_image(name).is_some() => first.len(),
+        name => first.iter().position(|first| *first == name).unwrap_or(before_disk + 1),
+    }
+}
 
 /// How much of a file is looked at for a cause, in bytes.
 const KEEP: u64 = 64 << 20;
@@ -93,7 +102,7 @@ pub fn compare(one: (&Path, &Manifest), other: (&Path, &Manifest)) -> Vec<Differ
         .filter(|name| ours.get(name) != theirs.get(name))
         .map(FileName::as_str)
         .collect();
-    names.sort_by_key(|name| ORDER.iter().position(|first| first == name).unwrap_or(ORDER.len()));
+    names.sort_by_key(|name| rank(name));
     let differences = names.into_iter().flat_map(|name| in_file(name, one.0, other.0));
     differences.collect()
 }
@@ -110,7 +119,9 @@ fn in_file(name: &str, one: &Path, other: &Path) -> Vec<Difference> {
     }
     let found = match name {
         file::DISK => in_disk(&one, &other),
-        image if image.ends_with(".erofs") => in_image(&one, &other).map(|place| vec![difference(place)]),
+        name if name == file::ROOT || Name::of_image(name).is_some() => {
+            in_image(&one, &other).map(|place| vec![difference(place)])
+        }
         file::INITRD => tree::compare(&Initrd(&one), &Initrd(&other)).map(|place| vec![difference(place)]),
         _ => in_bytes(&one, &other).map(|place| vec![difference(place)]),
     };
@@ -146,7 +157,7 @@ fn in_bytes(one: &Path, other: &Path) -> Result<Place> {
 }
 
 fn in_image(one: &Path, other: &Path) -> Result<Place> {
-    tree::compare(&Root(&files::open_at(one)?), &Root(&files::open_at(other)?))
+    tree::compare(&Image(&files::open_at(one)?), &Image(&files::open_at(other)?))
 }
 
 /// Each partition that differs; where none does, the table and what is between.
@@ -190,7 +201,7 @@ fn in_partition(one: &Window<'_>, other: &Window<'_>) -> Result<Option<Place>> {
     let Some(first) = first_difference(one, other)? else {
         return Ok(None);
     };
-    let place = tree::compare(&Root(one), &Root(other));
+    let place = tree::compare(&Image(one), &Image(other));
     let place = place.or_else(|_| tree::compare(&Esp(one), &Esp(other)));
     Ok(Some(
         place.unwrap_or_else(|_| Place::said(format!("from byte {first} on"))),

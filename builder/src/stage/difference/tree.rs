@@ -125,10 +125,10 @@ impl Sink {
     }
 }
 
-/// A root image.
-pub(super) struct Root<'a, R>(pub(super) &'a R);
+/// An image of a root or of a volume.
+pub(super) struct Image<'a, R>(pub(super) &'a R);
 
-impl<R: ReadAt> Tree for Root<'_, R> {
+impl<R: ReadAt> Tree for Image<'_, R> {
     fn read(&self, keep: Option<&[u8]>) -> Result<(Listing, Vec<u8>)> {
         let image = Erofs::read(self.0)?;
         let (mut listing, mut start) = (Listing::new(), Vec::new());
