@@ -1,10 +1,11 @@
 //! `cargo ci bootstrap`: generations that build each other inside booted machines, the verdict on their chain, and what
 //! attacks on the real evidence come to.
 
+mod attacks;
+mod machine;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
-use std::os::unix::fs::FileExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,18 +33,6 @@ pub(crate) struct Args {
 
 /// What is built.
 pub(crate) const RECIPE: &str = "recipes/builder";
-
-/// What the machine of a builder has, in MiB: with so much of it, a build is done in memory.
-const TO_BUILD: &str = "10240";
-const TO_MEASURE: &str = "2048";
-
-/// What no release of a builder exceeds, in bytes; and no builder's work.
-const OUTPUT: u64 = 4 << 30;
-const SCRATCH: u64 = 16 << 30;
-
-/// Seconds for what a machine does; compiling begat on an emulated processor takes hours.
-const PATIENCE: &str = "7200";
-const TO_COMPILE: &str = "28800";
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
@@ -253,42 +242,6 @@ impl Line<'_> {
         Ok(job)
     }
 
-    /// Boots the parent with the job; returns what it said, and the disk that it wrote to.
-    fn boot(&self, parent: &Path, job: &Path) -> Result<(Run, PathBuf)> {
-        let (shell, begat) = (&self.site.shell, &self.site.begat);
-        let (output, scratch) = (self.site.path("output"), self.site.path("scratch"));
-        File::create(&output)?.set_len(OUTPUT)?;
-        File::create(&scratch)?.set_len(SCRATCH)?;
-        let (memory, patience) = match self.begat {
-            Begat::Supplied => (TO_MEASURE, PATIENCE),
-            Begat::Compiled => (TO_BUILD, PATIENCE),
-            Begat::CompiledInside => (TO_BUILD, TO_COMPILE),
-        };
-        let machine = cmd!(
-            shell,
-            "{begat} boot {parent} --tpm --memory {memory} --timeout {patience}"
-        );
-        let machine = machine.arg("--input").arg(job).arg("--output").arg(&output);
-        let machine = machine.arg("--scratch").arg(&scratch);
-        let run = machine.quiet().ignore_status().output()?;
-        let (console, told) = (
-            String::from_utf8_lossy(&run.stdout),
-            String::from_utf8_lossy(&run.stderr),
-        );
-        let run = Run {
-            code: run.status.code(),
-            text: format!("{console}\n{told}"),
-        };
-        if run.code == Some(0) {
-            ensure!(
-                run.text.contains(ON_SCRATCH),
-                "the machine has not worked on its scratch disk"
-            );
-            sealed(&scratch)?;
-        }
-        Ok((run, output))
-    }
-
     fn unpack(&self, output: &Path, name: &str) -> Result<PathBuf> {
         let (shell, release) = (&self.site.shell, self.site.path(name));
         fs::create_dir(&release)?;
@@ -324,96 +277,6 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Each attack must be found out, under its own name.
-    fn attack(&self, keys: &BTreeSet<String>) -> Result<()> {
-        for (name, attack, code) in ATTACKS {
-            let copies = self.copy()?;
-            attack(&copies)?;
-            let (exit, said) = self.verify(keys, &copies)?;
-            let codes = codes(&said);
-            ensure!(exit == 1 && codes.contains(code), "{name}: exit {exit}, {codes}");
-            println!("bootstrap: {name}: {codes}");
-        }
-        let [first, _, rest @ ..] = self.releases.as_slice() else {
-            return Ok(());
-        };
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let (exit, said) = self.verify(keys, &[std::slice::from_ref(first), rest].concat())?;
-        let codes = codes(&said);
-        ensure!(
-            exit == 1 && codes.contains("parent-missing"),
-            "a generation left out: {codes}"
-        );
-        println!("bootstrap: a generation left out: {codes}");
-        Ok(())
-    }
-
-    /// Attacks on the machine of generation 0 and what it is given, from outside of it.
-    fn attack_machines(&self, keys: &BTreeSet<String>) -> Result<()> {
-        let parent = &self.releases[0];
-        let code = self.verdict_of_machine(keys, "another command line", &other_command_line(self)?, None)?;
-        ensure!(code.contains("launch-unknown"), "another command line: {code}");
-        let code = self.verdict_of_machine(
-            keys,
-            "an edited job",
-            parent,
-            Some((b"generation = 1", b"generation = 7")),
-        )?;
-        ensure!(code.contains("generation-differs"), "an edited job: {code}");
-        let job = self.pack(Begat::Compiled, 1, parent)?;
-        flip_middle(&job)?;
-        let (run, _) = self.boot(parent, &job)?;
-        ensure!(
-            run.code != Some(0) && run.text.contains(FAILED),
-            "an edited store is believed"
-        );
-        println!("bootstrap: an edited store: {FAILED}");
-        Ok(())
-    }
-
-    /// Has generation 1 made on `machine` by a job in which something is replaced, and returns what is found out.
-    fn verdict_of_machine(
-        &self,
-        keys: &BTreeSet<String>,
-        name: &str,
-        machine: &Path,
-        edit: Option<(&[u8], &[u8])>,
-    ) -> Result<String> {
-        let line = Line {
-            site: self.site,
-            begat: Begat::Supplied,
-            releases: self.releases.clone(),
-            here: self.here,
-        };
-        let job = line.pack(Begat::Supplied, 1, &self.releases[0])?;
-        if let Some((from, to)) = edit {
-            edit_job(&job, from, to)?;
-        }
-        let (_, output) = line.boot(machine, &job)?;
-        let release = line.unpack(&output, &name.replace(' ', "-"))?;
-        let releases = [self.releases[0].clone(), release];
-        let keys = keys.union(&line.keys(&releases)?).cloned().collect();
-        let (exit, said) = line.verify(&keys, &releases)?;
-        ensure!(exit == 1, "{name} is not found out");
-        println!("bootstrap: {name}: {}", codes(&said));
-        Ok(codes(&said))
-    }
-
-    /// The same files under other names; an attack replaces a name, never what is in a file.
-    fn copy(&self) -> Result<Vec<PathBuf>> {
-        let shell = &self.site.shell;
-        let folder = self.site.path("attacked");
-        shell.remove_path(&folder)?;
-        fs::create_dir(&folder)?;
-        let copy = |release: &PathBuf| {
-            cmd!(shell, "cp --recursive --link {release} {folder}").quiet().run()?;
-            Ok(folder.join(release.file_name().context("a release has a name")?))
-        };
-        self.releases.iter().map(copy).collect()
-    }
-
     fn verify(&self, keys: &BTreeSet<String>, releases: &[PathBuf]) -> Result<(i32, Value)> {
         let policy = self.site.path("trust.toml");
         let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
@@ -433,167 +296,6 @@ impl Line<'_> {
         let said = said.with_context(|| String::from_utf8_lossy(&run.stderr).into_owned())?;
         Ok((run.status.code().unwrap_or(-1), said))
     }
-}
-
-/// What a machine said, and how it ended.
-struct Run {
-    code: Option<i32>,
-    text: String,
-}
-
-impl Run {
-    fn must_succeed(&self, number: u32) -> Result<()> {
-        let said = self.text.lines().filter(|line| line.contains("job["));
-        said.for_each(|line| println!("generation {number}: {line}"));
-        ensure!(self.code == Some(0), "generation {number} failed:\n{}", self.text);
-        Ok(())
-    }
-}
-
-impl Run {
-    /// Says how long the job took, next to the same build here, and what of it took how long.
-    fn compare_times(&self, here: Duration) {
-        let told: Vec<(f64, &str)> = self.text.lines().filter_map(told).collect();
-        let (Some((start, _)), Some((end, _))) = (told.first(), told.last()) else {
-            return;
-        };
-        let (inside, here) = (end - start, here.as_secs_f64());
-        println!(
-            "bench: the build took {here:.0} s here and {inside:.0} s inside, {:.0} times as long",
-            inside / here
-        );
-        for pair in told.windows(2) {
-            let (time, what) = (pair[1].0 - pair[0].0, pair[0].1);
-            if time >= 1.0 {
-                println!("bench: {time:8.0} s  after {what:?}");
-            }
-        }
-    }
-}
-
-/// A line of the job on the console: when it was said, in seconds since the guest started, and what.
-fn told(line: &str) -> Option<(f64, &str)> {
-    let (time, rest) = line.trim_start().strip_prefix('[')?.split_once(']')?;
-    let (_, said) = rest.split_once(" job[")?;
-    let (_, said) = said.split_once("]: ")?;
-    Some((time.trim().parse().ok()?, said.trim()))
-}
-
-/// What the guest prints when its job fails.
-const FAILED: &str = "begat: the job failed";
-
-/// What the guest prints when its job has the scratch disk.
-const ON_SCRATCH: &str = "the job works on the scratch disk";
-
-/// Who has the scratch disk of a job cannot read it: not even the name of a file that is in each release.
-fn sealed(scratch: &Path) -> Result<()> {
-    const NAME: &[u8] = b"rootfs.erofs";
-    let (mut file, mut chunk, mut written) = (File::open(scratch)?, vec![0; 1 << 20], 0);
-    while let length @ 1.. = file.read(&mut chunk)? {
-        let chunk = &chunk[..length];
-        if chunk.iter().any(|byte| *byte != 0) {
-            written += length;
-            let told = chunk.windows(NAME.len()).any(|bytes| bytes == NAME);
-            ensure!(!told, "the scratch disk can be read by whoever has it");
-        }
-    }
-    ensure!(written > 0, "nothing was written to the scratch disk");
-    println!(
-        "bootstrap: {} MiB of the scratch disk written, nothing to be read",
-        written >> 20
-    );
-    Ok(fs::remove_file(scratch)?)
-}
-
-/// Generation 0, started with one more parameter.
-fn other_command_line(line: &Line<'_>) -> Result<PathBuf> {
-    let (shell, from, to) = (
-        &line.site.shell,
-        &line.releases[0],
-        line.site.path("other-command-line"),
-    );
-    cmd!(shell, "cp --recursive --link {from} {to}").quiet().run()?;
-    let path = to.join("cmdline");
-    let text = fs::read_to_string(&path)?;
-    replace(&path, format!("{text} systemd.log_level=info"))?;
-    Ok(to)
-}
-
-/// In the first member of the archive, whose checksum does not cover it.
-fn edit_job(job: &Path, from: &[u8], to: &[u8]) -> Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(job)?;
-    let mut start = [0; 1024];
-    file.read_exact_at(&mut start, 0)?;
-    let place = start.windows(from.len()).position(|bytes| bytes == from);
-    Ok(file.write_all_at(to, place.context("the job has no such text")? as u64)?)
-}
-
-fn flip_middle(file: &Path) -> Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(file)?;
-    let (middle, mut byte) = (file.metadata()?.len() / 2, [0]);
-    file.read_exact_at(&mut byte, middle)?;
-    Ok(file.write_all_at(&[byte[0] ^ 1], middle)?)
-}
-
-/// A name, what is done to the copies of the releases, and the finding that it must come to.
-type Attack = (&'static str, fn(&[PathBuf]) -> Result<()>, &'static str);
-
-const ATTACKS: [Attack; 4] = [
-    ("a replayed quote", replay, "report-data-differs"),
-    ("a cut event log", cut_log, "tpm-"),
-    ("an edited output", edit_output, "digest-differs"),
-    ("an edited record", edit_record, "statement-differs"),
-];
-
-const DISPATCH: &str = "evidence/dispatch.json";
-const COMPLETION: &str = "evidence/completion.json";
-
-fn last(releases: &[PathBuf]) -> Result<&PathBuf> {
-    releases.last().context("there is no release")
-}
-
-/// Writes a file anew, under the same name.
-fn replace(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
-    fs::remove_file(path)?;
-    Ok(fs::write(path, text)?)
-}
-
-/// The quote over the request, for that over the record.
-fn replay(releases: &[PathBuf]) -> Result<()> {
-    let release = last(releases)?;
-    replace(&release.join(COMPLETION), fs::read(release.join(DISPATCH))?)
-}
-
-/// The log ends before the kernel was started.
-fn cut_log(releases: &[PathBuf]) -> Result<()> {
-    let path = last(releases)?.join(COMPLETION);
-    let mut evidence: Value = serde_json::from_slice(&fs::read(&path)?)?;
-    let log = evidence["event-log"].as_str().context("there is no event log")?;
-    let half = log.len() / 8 * 4; // four characters of base64 are three bytes
-    evidence["event-log"] = log[..half].into();
-    replace(&path, evidence.to_string())
-}
-
-fn edit_output(releases: &[PathBuf]) -> Result<()> {
-    let path = last(releases)?.join("rootfs.erofs");
-    let mut image = fs::read(&path)?;
-    let middle = image.len() / 2;
-    image[middle] ^= 1;
-    replace(&path, image)
-}
-
-/// Another number, to look newer.
-fn edit_record(releases: &[PathBuf]) -> Result<()> {
-    let path = last(releases)?.join("record.json");
-    let text = fs::read_to_string(&path)?;
-    let number = releases.len() - 1;
-    replace(
-        &path,
-        text.replace(
-            &format!("\"generation\":{number},"),
-            &format!("\"generation\":{},", number + 1),
-        ),
-    )
 }
 
 /// The fixed point: the same lock makes the same release, wherever it is built.
