@@ -155,3 +155,29 @@ impl Run {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(console: &str) -> Run {
+        Run {
+            code: Some(1),
+            console: console.into(),
+            seconds: 0,
+        }
+    }
+
+    #[test]
+    fn a_guest_whose_processors_stopped_is_told_from_others() {
+        const STALL: &str = "[  589.9] rcu: rcu_sched kthread starved for 5252 jiffies! g1 f0x0 ->cpu=1";
+        const OVER: &str = "error: the guest was not ready after 360 s";
+        assert_eq!(run(&format!("\n{STALL}\r\n{OVER}")).stall(), Some(STALL));
+        assert_eq!(
+            run(&format!("[ 1.0] rcu: Hierarchical RCU\n{OVER}")).stall(),
+            None,
+            "slow"
+        );
+        assert_eq!(run(&format!("{STALL}\nbegat: refused")).stall(), None, "it recovered");
+    }
+}

@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use super::signing::Terms;
 use super::supply::Supply;
-use crate::mend::Exit;
 use crate::model::record::{self, RECORD, Record};
 use crate::stage::compile::Means;
 use crate::stage::parse::Project;
@@ -43,11 +42,11 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<()> {
         let terms = self.terms()?;
-        match (&self.recipe, &self.split) {
-            (_, Some(release)) => job::of_release(release, &terms, &self.output),
-            (Some(recipe), None) => self.build(recipe, &terms),
-            (None, None) => Err(Exit::Usage.because("a job is about a recipe or a release", "name one")),
+        if let Some(release) = &self.split {
+            return job::of_release(release, &terms, &self.output);
         }
+        let recipe = self.recipe.as_deref().expect("it is required without a release");
+        self.build(recipe, &terms)
     }
 
     fn build(&self, recipe: &Path, terms: &record::Terms) -> Result<()> {

@@ -23,7 +23,7 @@ use crate::model::{self, Lock};
 use crate::stage::archive::{self, Member};
 use crate::stage::guest::inside::{self, WORK};
 use crate::stage::parse::Project;
-use crate::stage::{crates, fetch, say};
+use crate::stage::{cargo_lock, fetch, say};
 use crate::world::net::Net;
 use crate::world::program::{Program, of_the_tree};
 use crate::world::sandbox::{Bind, Line, Owners, Sandbox};
@@ -144,7 +144,7 @@ impl Means<'_> {
                 sha256: self.store.add(&source)?,
                 size: source.len() as u64,
             },
-            crates: crates::lock(&text, self.net)
+            crates: cargo_lock::packages(&text, self.net)
                 .with_context(|| format!("cannot lock what the payload {} depends on", declared.name))?,
         })
     }

@@ -8,6 +8,7 @@ pub mod attested;
 pub mod base;
 pub mod boot;
 pub mod build;
+pub mod cargo_lock;
 pub mod chain;
 pub mod collateral;
 pub mod collect;
