@@ -1,5 +1,5 @@
 //! `cargo ci volumes`: a release with a model and a data set beside its root is the same wherever it is built, is accounted
-//! for, mounts both in either shape, and does not come up where somebody has changed one.
+//! for in bills that validators accept, mounts both in either shape, and does not come up where somebody has changed one.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -12,6 +12,7 @@ use xshell::cmd;
 
 use crate::boot::{self, Tampered};
 use crate::host;
+use crate::oracle::sbom;
 use crate::reproduce::{self, CONDITIONS};
 use crate::site::{Site, add_package};
 
@@ -32,6 +33,7 @@ kind = "model"
 source = "weights.bin"
 volume = "model"
 target = "/lib/weights.bin"
+supplier = "Organization: Example (https://example.org/)"
 licence = "Apache-2.0"
 
 [[payload]]
@@ -42,6 +44,7 @@ source = "table.tar"
 unpack = true
 volume = "data"
 target = "/"
+supplier = "Person: A. Person (a@example.org)"
 licence = "CC0-1.0"
 "#;
 
@@ -60,6 +63,7 @@ pub(crate) fn check(begat: &Path) -> Result<()> {
     site.build(&CONDITIONS[0], &release)?;
     reproduce::another(&site, &release)?;
     account(&site, &release)?;
+    sbom::check(&release)?;
     const CHANGED: Tampered = Tampered {
         file: "volume-model.erofs",
         says: "data block 0 is corrupted",

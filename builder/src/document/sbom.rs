@@ -79,6 +79,8 @@ pub struct Payload<'a> {
     pub kind: payload::Kind,
     pub sha256: Sha256,
     pub sha512: Sha512,
+    /// Who makes it and hands it out, if the recipe says.
+    pub supplier: Option<&'a str>,
     /// An SPDX expression.
     pub licence: Option<&'a str>,
     /// Its package URL.

@@ -31,6 +31,9 @@ pub struct Declared {
     pub size: Option<u64>,
     #[serde(flatten)]
     pub place: Place,
+    /// Who makes it and hands it out: `Organization: …` or `Person: …`; of what is compiled, that of the recipe where absent.
+    #[serde(default)]
+    pub supplier: Option<String>,
     /// SPDX licence expression.
     #[serde(default)]
     pub licence: Option<String>,
@@ -57,6 +60,8 @@ pub struct Payload {
     pub size: u64,
     #[serde(flatten)]
     pub place: Place,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supplier: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,6 +193,7 @@ impl Declared {
             sha256,
             size,
             place: self.place.clone(),
+            supplier: self.supplier.clone(),
             licence: self.licence.clone(),
             purl: self.purl.clone(),
             kind: self.kind,

@@ -134,6 +134,7 @@ impl Described<'_> {
             kind: payload.kind,
             sha256: payload.sha256,
             sha512: brought.sha512,
+            supplier: payload.supplier.as_deref(),
             licence: payload.licence.as_deref(),
             url: payload.purl.as_deref(),
             compiled: payload

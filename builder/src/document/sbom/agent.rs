@@ -1,5 +1,7 @@
 //! Who makes, hands out and describes things.
 
+use super::Crate;
+
 /// A person or an organization, as a bill of materials names them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Agent<'a> {
@@ -20,6 +22,13 @@ pub(super) const DEBIAN: Agent<'static> = Agent {
     kind: Kind::Organization,
     name: "Debian",
     contact: Some("https://www.debian.org/"),
+};
+
+/// Who hands out crates: a package is locked from cargo's own registry, or not at all.
+pub(super) const RUST: Agent<'static> = Agent {
+    kind: Kind::Organization,
+    name: "The Rust package registry",
+    contact: Some("https://www.rust-lang.org/"),
 };
 
 /// Mailing lists, which are no persons.
@@ -44,6 +53,21 @@ impl<'a> Agent<'a> {
         };
         let name = name.trim();
         Self { kind, name, contact }
+    }
+
+    /// Returns the first author of a crate; where it names none, that is the project of its name, at its page.
+    pub(super) fn author(one: &'a Crate) -> Option<Self> {
+        let page = one.homepage.as_deref();
+        let project = page.map(|_| Self {
+            kind: Kind::Organization,
+            name: &one.name,
+            contact: page,
+        });
+        let author = one.author.as_deref().map(Self::maintainer);
+        author.or(project).map(|author| Self {
+            contact: author.contact.or(page),
+            ..author
+        })
     }
 
     /// Reads a maintainer of Debian Policy 5.6.2: `name <address>`.

@@ -265,13 +265,16 @@ impl<'a> Bill<'a> {
 
     fn add_payloads(&mut self) {
         for payload in self.facts.payloads {
+            let compiler = payload.compiled.and(self.supplier());
+            let supplier = payload.supplier.map(Agent::supplier).or(compiler);
             let component = Component {
                 sha256: Some(payload.sha256),
                 sha512: Some(payload.sha512),
                 file: Some(payload.name),
                 licence: payload.licence,
                 url: payload.url.map(Into::into),
-                supplier: payload.compiled.and(self.supplier()),
+                supplier,
+                originator: supplier,
                 ..Component::new(Kind::Payload(payload.kind), payload.name, payload.version.into())
             };
             self.components.insert(payload_id(payload), component);
@@ -456,7 +459,8 @@ impl<'a> Component<'a> {
             sha256: Some(one.sha256),
             sha512: Some(one.sha512),
             file: Some(&one.file),
-            originator: one.author.as_deref().map(Agent::maintainer),
+            supplier: Some(agent::RUST),
+            originator: Agent::author(one),
             licence: one.licence.as_deref(),
             url: Some(purl::cargo(&one.name, &one.version)),
             homepage: one.homepage.as_deref(),

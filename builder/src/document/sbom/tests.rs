@@ -160,6 +160,7 @@ impl Case<'_> {
                 kind: self.payload.1,
                 sha256: Sha256::of("agent"),
                 sha512: Sha512::of("agent"),
+                supplier: Some("Organization: Kata Containers (https://katacontainers.io/)"),
                 licence: Some("Apache-2.0"),
                 url: Some("pkg:github/kata-containers/kata-containers@3.2"),
                 compiled: Some((Sha256::of("source of the agent"), &[serde()])),
@@ -711,6 +712,36 @@ fn a_model_is_a_model_in_its_volume_and_the_disk_has_the_volume_with_its_tree() 
 }
 
 #[test]
+fn payloads_and_crates_have_their_own_suppliers_in_every_view() -> Result<()> {
+    let [spdx3, cyclonedx, spdx2] = views()?;
+    let components = cyclonedx["components"].as_array().expect("a list");
+    for (name, supplier, contact) in [
+        ("kata-agent", "Kata Containers", "https://katacontainers.io/"),
+        ("serde", "The Rust package registry", "https://www.rust-lang.org/"),
+    ] {
+        let package = named(graph(&spdx3), "software_Package", name);
+        let agent = named(graph(&spdx3), "Organization", supplier);
+        assert_eq!(package["suppliedBy"], agent["spdxId"]);
+        let component = components.iter().find(|one| one["name"] == name);
+        let component = component.expect("a component");
+        assert_eq!(component["supplier"]["name"], supplier);
+        assert_eq!(component["supplier"]["url"], serde_json::json!([contact]));
+        let package = spdx2["packages"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|one| one["name"] == name);
+        let package = package.expect("a package");
+        assert_eq!(
+            package["supplier"],
+            format!("Organization: {supplier}"),
+            "SPDX 2.3 has room for a mail address only"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_crate_is_linked_into_its_program_in_every_view() -> Result<()> {
     let [spdx3, cyclonedx, spdx2] = views()?;
     let agent = named(graph(&spdx3), "software_Package", "kata-agent");
@@ -826,6 +857,25 @@ fn identifiers_derive_from_content() -> Result<()> {
     };
     assert_ne!(serial(&other.make()?.cyclonedx)?, serial(&one.cyclonedx)?);
     Ok(())
+}
+
+#[test]
+fn a_crate_without_authors_is_of_its_project_and_one_without_a_page_of_nobody() {
+    let author = |author: Option<&str>, page: Option<&str>| {
+        let one = Crate {
+            author: author.map(String::from),
+            homepage: page.map(String::from),
+            ..serde()
+        };
+        agent::Agent::author(&one).map(|agent| (agent.name.to_owned(), agent.contact.map(String::from)))
+    };
+    let page = Some("https://serde.rs/");
+    let known = |name: &str, contact: Option<&str>| Some((name.to_owned(), contact.map(String::from)));
+    assert_eq!(author(None, page), known("serde", page));
+    assert_eq!(author(None, None), None);
+    assert_eq!(author(Some("A. Person"), page), known("A. Person", page));
+    let mail = known("A. Person", Some("a@example.org"));
+    assert_eq!(author(Some("A. Person <a@example.org>"), page), mail);
 }
 
 #[test]
