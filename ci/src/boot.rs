@@ -42,8 +42,8 @@ const AGREED: &str = "they agree";
 /// In the first block, in front of the superblock: the file system is still found, and the block is not what was hashed.
 const FLIPPED: u64 = 100;
 
-/// In seconds: three times what the slowest guest needed. An emulated processor now and then waits for a timer that has
-/// passed, for good.
+/// In seconds: three times what the slowest guest needed. One has hung for ten minutes with its processors stalled; why, is
+/// not known.
 const TIMEOUT: &str = "360";
 
 /// How a guest ended.
@@ -104,8 +104,8 @@ fn tamper(release: &Path, folder: &Path, image: &str) -> Result<()> {
     image.write_all_at(&[!byte[0]], FLIPPED).context("cannot flip a byte")
 }
 
-/// Starts a release; with a folder for evidence, on a machine with a TPM. Once more where the processors stopped: that says
-/// nothing about the release.
+/// Starts a release; with a folder for evidence, on a machine with a TPM. Once more where the processors stopped: nothing is
+/// shown then, neither that a guest comes up nor that it does not.
 fn boot(begat: &Path, release: &Path, shape: &str, evidence: Option<&Path>) -> Result<Run> {
     let run = start(begat, release, shape, evidence)?;
     let Some(stall) = run.stall() else { return Ok(run) };

@@ -279,17 +279,18 @@ impl<'a> Bill<'a> {
             };
             self.components.insert(payload_id(payload), component);
             if let Some((source, crates)) = payload.compiled {
-                self.add_program(payload, source, crates);
+                self.add_program(payload, supplier, source, crates);
             }
         }
     }
 
     /// What a program was compiled from, and what was linked into it: crates, and libraries of the compiler.
-    fn add_program(&mut self, payload: &'a Payload<'a>, source: Sha256, crates: &'a [Crate]) {
+    fn add_program(&mut self, payload: &'a Payload<'a>, by: Option<Agent<'a>>, source: Sha256, crates: &'a [Crate]) {
         let (id, from) = (payload_id(payload), element_id("source", payload.name, source));
         let component = Component {
             sha256: Some(source),
-            supplier: self.supplier(),
+            supplier: by,
+            originator: by,
             licence: payload.licence,
             url: Some(purl::program(payload.name, payload.version, source)),
             ..Component::new(Kind::Source, payload.name, payload.version.into())

@@ -738,6 +738,8 @@ fn payloads_and_crates_have_their_own_suppliers_in_every_view() -> Result<()> {
             "SPDX 2.3 has room for a mail address only"
         );
     }
+    let source = &find(&spdx2, "kata-agent", "SOURCE")["supplier"];
+    assert_eq!(source, "Organization: Kata Containers", "what it is compiled from, too");
     Ok(())
 }
 
