@@ -9,6 +9,7 @@
 
 mod agent;
 mod bill;
+mod component;
 mod cyclonedx;
 mod depends;
 mod dpkg;

@@ -8,7 +8,8 @@ use measure::Sha256;
 use serde_json::{Map, Value, json};
 
 use super::agent::Agent;
-use super::bill::{Bill, Component, File, Form, How, Kind};
+use super::bill::{Bill, File, How};
+use super::component::{Component, Form, Kind};
 use super::{LISTING, NOASSERTION, Role, element_id};
 use crate::model;
 use crate::model::contents::Origin;

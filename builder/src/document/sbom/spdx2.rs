@@ -7,7 +7,8 @@ use measure::Sha256;
 use serde_json::{Map, Value, json};
 
 use super::agent::Agent;
-use super::bill::{Bill, Component, How, Kind, Related};
+use super::bill::{Bill, How, Related};
+use super::component::{Component, Kind};
 use super::{LISTING, NOASSERTION, Role, element_id};
 use crate::model;
 use crate::model::lock::Package;

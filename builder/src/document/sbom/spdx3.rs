@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::Role;
 use super::agent::{self, Agent};
-use super::bill::{Bill, Component, File, Form, How, Kind};
+use super::bill::{Bill, File, How};
+use super::component::{Component, Form, Kind};
 use crate::model;
 use crate::model::contents::Origin;
 use crate::model::lock::{Package, Source};
