@@ -19,6 +19,7 @@ use crate::model::artifacts::file;
 use crate::model::contents::{Image, Kind, Node, escape};
 use crate::model::volume;
 use crate::world::files::{self, Opened};
+use crate::world::parallel;
 
 /// What an initrd may unpack to, in bytes: some fifty times what one has.
 const INITRD_LIMIT: u64 = 4 << 30;
@@ -40,7 +41,7 @@ pub fn read(release: &Path) -> Result<Vec<Node>> {
             nodes.or_mend(Exit::No, format!("cannot read {image}"), MEND)
         });
         let images = images.collect::<Result<Vec<_>>>();
-        let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let initrd = parallel::join(initrd);
         (images, initrd)
     });
     let initrd = initrd.or_mend(Exit::No, format!("cannot read {}", file::INITRD), MEND)?;

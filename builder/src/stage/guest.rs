@@ -24,6 +24,7 @@ use crate::model::volume;
 use crate::stage::plain::{self, Plain, Pool};
 use crate::stage::volume::Volume;
 use crate::stage::{self, base, modules, say};
+use crate::world::parallel::join;
 use crate::world::program::{Program, of_the_tree};
 use crate::world::room::{self, Place};
 use crate::world::sandbox::Line;
@@ -158,7 +159,7 @@ impl Guest {
             let root = threads.spawn(|| self.make_tree(work, &packages, &self.root, ("root", "")));
             let initrd = threads.spawn(|| self.make_tree(work, &packages, &self.initrd, ("initrd", "initrd")));
             let release = unpack_kernel(&self.kernel, &packages, &work.join("kernel"), out);
-            joined(root).and(joined(initrd)).and(release)
+            join(root).and(join(initrd)).and(release)
         })?;
         for folder in [PACKAGES, REPOSITORY] {
             fs::remove_dir_all(work.join(folder))?; // what follows needs the room
@@ -176,7 +177,7 @@ impl Guest {
         say("assemble", "root image and initrd");
         thread::scope(|threads| {
             let image = threads.spawn(|| self.write_erofs(&root, self.root_uuid, &out.join(output::ROOT)));
-            self.write_initrd(&initrd, &out.join(output::INITRD)).and(joined(image))
+            self.write_initrd(&initrd, &out.join(output::INITRD)).and(join(image))
         })?;
         self.write_volumes(work, out)
     }
@@ -297,10 +298,6 @@ impl Guest {
 /// Where the tree of a volume is, below the work.
 fn folder_of(volume: &volume::Name) -> String {
     format!("built/volume-{volume}")
-}
-
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -25,7 +25,8 @@ use crate::model::measurements::{
 };
 use crate::model::recipe;
 use crate::stage::release::Stamps;
-use crate::world::{given, parallel};
+use crate::world::given;
+use crate::world::parallel::{self, join};
 
 use self::registers::{Case, Loaded, Machine};
 
@@ -300,10 +301,6 @@ fn qemu(vcpu_type: &str) -> Result<snp::Vmm> {
     let cpu = vcpu_type.parse();
     let cpu = cpu.or_mend(Exit::Usage, "recipe.toml asks for a CPU", MEND)?;
     Ok(snp::Vmm::Qemu { cpu })
-}
-
-fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What firmware starts.
