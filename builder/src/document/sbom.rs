@@ -25,6 +25,7 @@ use measure::{Sha256, Sha512};
 
 use crate::debian::copyright::Licence;
 use crate::mend::Exit;
+use crate::model::Supplier;
 use crate::model::contents::Content;
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::payload;
@@ -39,8 +40,8 @@ pub struct Facts<'a> {
     pub name: &'a Name,
     /// The recipe's epoch: when the document says that it was made.
     pub epoch: Timestamp,
-    /// Who hands out the image: `Organization: …` or `Person: …`. Where nobody says so, it is not asserted.
-    pub supplier: Option<&'a str>,
+    /// Who hands out the image. Where nobody says so, it is not asserted.
+    pub supplier: Option<&'a Supplier>,
     pub lock: &'a Lock,
     /// `/var/lib/dpkg/status` of the built root tree.
     pub root_status: &'a str,
@@ -81,7 +82,7 @@ pub struct Payload<'a> {
     pub sha256: Sha256,
     pub sha512: Sha512,
     /// Who makes it and hands it out, if the recipe says.
-    pub supplier: Option<&'a str>,
+    pub supplier: Option<&'a Supplier>,
     /// An SPDX expression.
     pub licence: Option<&'a str>,
     /// Its package URL.

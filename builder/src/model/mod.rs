@@ -18,6 +18,7 @@ pub mod recipe;
 pub mod record;
 pub mod release;
 pub mod request;
+pub mod supplier;
 pub mod trust;
 pub mod volume;
 
@@ -29,6 +30,7 @@ pub use recipe::Recipe;
 pub use record::Record;
 pub use release::Manifest;
 pub use request::Request;
+pub use supplier::Supplier;
 pub use trust::Trust;
 
 /// Returns the text that our JSON files have: keys sorted, two spaces, a final newline.

@@ -12,6 +12,7 @@ use super::oci::{Name as OciName, Reference};
 use super::program::{Compile, Compiled};
 use super::recipe::Name;
 use super::release::Stamp;
+use super::supplier::Supplier;
 use super::volume;
 
 /// What a recipe wants.
@@ -31,9 +32,9 @@ pub struct Declared {
     pub size: Option<u64>,
     #[serde(flatten)]
     pub place: Place,
-    /// Who makes it and hands it out: `Organization: …` or `Person: …`; of what is compiled, that of the recipe where absent.
+    /// Who makes it and hands it out; of what is compiled, that of the recipe where absent.
     #[serde(default)]
-    pub supplier: Option<String>,
+    pub supplier: Option<Supplier>,
     /// SPDX licence expression.
     #[serde(default)]
     pub licence: Option<String>,
@@ -61,7 +62,7 @@ pub struct Payload {
     #[serde(flatten)]
     pub place: Place,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub supplier: Option<String>,
+    pub supplier: Option<Supplier>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::payload::Declared;
+use super::supplier::Supplier;
 use super::volume::{self, Volume};
 use crate::mend::Exit;
 
@@ -19,9 +20,9 @@ pub struct Recipe {
     pub name: Name,
     /// The only clock of a build: every time stamp in the image.
     pub epoch: Timestamp,
-    /// Who hands out the image, for its bill of materials: `Organization: …` or `Person: …`.
+    /// Who hands out the image, for its bill of materials.
     #[serde(default)]
-    pub supplier: Option<String>,
+    pub supplier: Option<Supplier>,
     /// Folders with a `firmware.toml`, relative to the recipe's.
     pub firmware: Vec<String>,
     /// Folder with a `kernel.toml`, relative to the recipe's.

@@ -112,7 +112,7 @@ impl Described<'_> {
         sbom::documents(&sbom::Facts {
             name: &self.recipe.name,
             epoch: self.recipe.epoch,
-            supplier: self.recipe.supplier.as_deref(),
+            supplier: self.recipe.supplier.as_ref(),
             lock: self.lock,
             root_status: &self.artifacts.root_status,
             initrd_status: &self.artifacts.initrd_status,
@@ -134,7 +134,7 @@ impl Described<'_> {
             kind: payload.kind,
             sha256: payload.sha256,
             sha512: brought.sha512,
-            supplier: payload.supplier.as_deref(),
+            supplier: payload.supplier.as_ref(),
             licence: payload.licence.as_deref(),
             url: payload.purl.as_deref(),
             compiled: payload

@@ -1,6 +1,8 @@
 //! Who makes, hands out and describes things.
 
 use super::Crate;
+use crate::model::Supplier;
+use crate::model::supplier::Kind;
 
 /// A person or an organization, as a bill of materials names them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -9,12 +11,6 @@ pub(super) struct Agent<'a> {
     pub(super) name: &'a str,
     /// Where to write to or to look: a mail address or a URL.
     pub(super) contact: Option<&'a str>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Kind {
-    Organization,
-    Person,
 }
 
 /// Who hands out Debian's packages.
@@ -40,19 +36,12 @@ const LISTS: [&str; 4] = [
 ];
 
 impl<'a> Agent<'a> {
-    /// Reads what a recipe names as its supplier: `Organization: name (contact)` or `Person: name (contact)`.
-    pub(super) fn supplier(text: &'a str) -> Self {
-        let (kind, rest) = text.split_once(": ").unwrap_or(("Organization", text));
-        let (name, contact) = match rest.trim_end().strip_suffix(')').and_then(|rest| rest.rsplit_once('(')) {
-            Some((name, contact)) => (name, Some(contact.trim()).filter(|contact| !contact.is_empty())),
-            None => (rest, None),
-        };
-        let kind = match kind {
-            "Person" => Kind::Person,
-            _ => Kind::Organization,
-        };
-        let name = name.trim();
-        Self { kind, name, contact }
+    pub(super) fn supplier(supplier: &'a Supplier) -> Self {
+        Self {
+            kind: supplier.kind,
+            name: &supplier.name,
+            contact: supplier.contact.as_deref(),
+        }
     }
 
     /// Returns the first author of a crate; where it names none, that is the project of its name, at its page.
@@ -92,13 +81,5 @@ impl<'a> Agent<'a> {
     /// The contact, where it is a URL.
     pub(super) fn url(&self) -> Option<&'a str> {
         self.contact.filter(|contact| contact.contains("://"))
-    }
-
-    /// What the agent is, as one word.
-    pub(super) fn kind(&self) -> &'static str {
-        match self.kind {
-            Kind::Organization => "Organization",
-            Kind::Person => "Person",
-        }
     }
 }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::debian::relation;
 use crate::mend::Exit;
+use crate::model::Supplier;
 use crate::model::contents::{Content, Kind as NodeKind, Origin};
 use crate::model::lock::{Package, Tree};
 
@@ -432,7 +433,7 @@ fn lineage(facts: &Facts<'_>) -> Uuid {
         env!("CARGO_PKG_VERSION"),
         facts.name,
         facts.epoch,
-        facts.supplier.unwrap_or_default(),
+        facts.supplier.map(Supplier::to_string).unwrap_or_default(),
         facts.lock.digest()
     );
     for artifact in facts.artifacts {

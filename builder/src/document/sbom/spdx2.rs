@@ -134,7 +134,7 @@ fn references(component: &Component<'_>) -> Option<Value> {
 
 /// An agent as section 7.5 spells one.
 fn actor(agent: &Agent<'_>) -> String {
-    let (kind, name) = (agent.kind(), agent.name);
+    let (kind, name) = (agent.kind.name(), agent.name);
     match agent.mail() {
         Some(mail) => format!("{kind}: {name} ({mail})"),
         None => format!("{kind}: {name}"),

@@ -9,13 +9,14 @@ use measure::Sha256;
 use serde_json::{Value, json};
 
 use super::Role;
-use super::agent::{self, Agent};
+use super::agent::Agent;
 use super::bill::{Bill, File, How};
 use super::component::{Component, Form, Kind};
 use crate::model;
 use crate::model::contents::Origin;
 use crate::model::lock::{Package, Source};
 use crate::model::payload;
+use crate::model::supplier;
 
 const CONTEXT: &str = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld";
 const CREATION: &str = "_:creation";
@@ -27,7 +28,7 @@ const DATA_LICENCE: &str = "CC0-1.0";
 
 /// Who is not known.
 const NOBODY: Agent<'static> = Agent {
-    kind: agent::Kind::Organization,
+    kind: supplier::Kind::Organization,
     name: super::NOASSERTION,
     contact: None,
 };
@@ -133,7 +134,7 @@ impl<'a> View<'a> {
     }
 
     fn agent(&self, agent: &Agent<'_>) -> Value {
-        let mut element = self.element(agent.kind(), &agent_id(agent), agent.name);
+        let mut element = self.element(agent.kind.name(), &agent_id(agent), agent.name);
         let mail = agent.mail().map(|mail| identifier("email", mail));
         let url = agent.url().map(|url| identifier("urlScheme", url));
         if let Some(contact) = mail.or(url) {
@@ -499,7 +500,7 @@ fn deployable_id(package: &str) -> String {
 fn agent_id(agent: &Agent<'_>) -> String {
     let text = format!(
         "{}\0{}\0{}",
-        agent.kind(),
+        agent.kind.name(),
         agent.name,
         agent.contact.unwrap_or_default()
     );

@@ -143,7 +143,7 @@ impl Case<'_> {
         documents(&Facts {
             name: &"minimal".to_owned().try_into().expect("a plain name"),
             epoch: "2026-09-12T00:00:00Z".parse()?,
-            supplier: Some("Organization: Example (image@example.org)"),
+            supplier: Some(&supplier("Organization: Example (image@example.org)")),
             lock: &Lock::new(Sha256::of("recipe"), Vec::new(), self.packages.clone(), vec![source]),
             root_status: self.status,
             initrd_status: STATUS,
@@ -160,7 +160,7 @@ impl Case<'_> {
                 kind: self.payload.1,
                 sha256: Sha256::of("agent"),
                 sha512: Sha512::of("agent"),
-                supplier: Some("Organization: Kata Containers (https://katacontainers.io/)"),
+                supplier: Some(&supplier("Organization: Kata Containers (https://katacontainers.io/)")),
                 licence: Some("Apache-2.0"),
                 url: Some("pkg:github/kata-containers/kata-containers@3.2"),
                 compiled: Some((Sha256::of("source of the agent"), &[serde()])),
@@ -168,6 +168,10 @@ impl Case<'_> {
             packages: &self.facts,
         })
     }
+}
+
+fn supplier(text: &str) -> Supplier {
+    text.to_owned().try_into().expect("a supplier has a kind and a name")
 }
 
 /// A crate that is in the payload.
@@ -878,20 +882,4 @@ fn a_crate_without_authors_is_of_its_project_and_one_without_a_page_of_nobody() 
     assert_eq!(author(Some("A. Person"), page), known("A. Person", page));
     let mail = known("A. Person", Some("a@example.org"));
     assert_eq!(author(Some("A. Person <a@example.org>"), page), mail);
-}
-
-#[test]
-fn suppliers_may_have_an_address_or_a_page() {
-    use agent::{Agent, Kind};
-    let mail = Agent::supplier("Person: A. Person (a@example.org)");
-    assert_eq!(
-        (mail.kind, mail.name, mail.mail()),
-        (Kind::Person, "A. Person", Some("a@example.org"))
-    );
-    let page = Agent::supplier("Organization: Some Ltd. (https://example.org/)");
-    assert_eq!(
-        (page.name, page.mail(), page.url()),
-        ("Some Ltd.", None, Some("https://example.org/"))
-    );
-    assert_eq!(Agent::supplier("Organization: Nobody").contact, None);
 }
