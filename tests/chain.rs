@@ -23,7 +23,7 @@ use builder::model::record::{Binding, Record, Terms};
 use builder::model::release::Manifest;
 use builder::model::{Request, Trust};
 use builder::stage::appraise::{Judge, Roots};
-use builder::stage::chain::{COMPLETION, Chain, DISPATCH, Generation};
+use builder::stage::chain::{COMPLETION, Chain, DISPATCH, Generation, last_good};
 use builder::stage::finding::Finding;
 use builder::stage::parse::LOCK;
 use builder::stage::release::{Existing, Staging, Stamps};
@@ -746,6 +746,18 @@ fn evidence_that_is_none() {
         let findings = line.findings();
         let known = ["2 evidence-unreadable", "2 builder-differs"];
         assert!(known.contains(&findings[0].as_str()), "{findings:?}");
+    }
+}
+
+/// What is exported of a chain are the values of that generation.
+#[test]
+fn the_last_good_generation_is_the_one_before_the_first_with_findings() {
+    let number = |line: &Line| last_good(&line.verify()).map(Generation::number);
+    let line = Line::of_three(Vendor::Tpm);
+    assert_eq!(number(&line), Some(2));
+    for (flipped, good) in [(2, Some(1)), (1, Some(0)), (0, None)] {
+        fs::write(line.releases[flipped].join("cmdline"), "generation 9").unwrap();
+        assert_eq!(number(&line), good);
     }
 }
 

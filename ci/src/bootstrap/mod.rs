@@ -163,6 +163,9 @@ fn quorum(site: &Site, first: &Path, from: Begat) -> Result<()> {
 
 const QUORUM: &str = "quorum";
 
+/// What `chain verify` exports: reference values of the last good generation.
+const MESSAGE: &str = "message.json";
+
 fn recipe(site: &Site) -> PathBuf {
     site.path("project").join(RECIPE)
 }
@@ -273,6 +276,12 @@ impl Line<'_> {
         for one in said["line"].as_array().into_iter().flatten() {
             println!("bootstrap: generation {} {}", one["generation"], one["release"]);
         }
+        let last = self.releases.last().context("there is no generation")?;
+        let [wanted, found] = [last.join("rvps-message.json"), self.site.path(MESSAGE)].map(fs::read);
+        ensure!(
+            wanted? == found?,
+            "other reference values are exported than those of the last generation"
+        );
         println!("bootstrap: the chain of {} generations verifies", self.releases.len());
         Ok(())
     }
@@ -286,10 +295,10 @@ impl Line<'_> {
             keys.join(", ")
         );
         fs::write(&policy, text)?;
-        let (begat, quorum) = (&self.site.begat, self.site.path(QUORUM));
+        let (begat, quorum, message) = (&self.site.begat, self.site.path(QUORUM), self.site.path(MESSAGE));
         let run = cmd!(
             self.site.shell,
-            "{begat} chain verify --json --trust {policy} --quorum {quorum} {releases...}"
+            "{begat} chain verify --json --trust {policy} --quorum {quorum} --message {message} {releases...}"
         );
         let run = run.quiet().ignore_status().output()?;
         let said = serde_json::from_slice(&run.stdout);
