@@ -26,6 +26,7 @@ use crate::stage::parse::Project;
 use crate::stage::{cargo_lock, fetch, say};
 use crate::world::net::Net;
 use crate::world::program::{Program, of_the_tree};
+use crate::world::progress::Count;
 use crate::world::sandbox::{Bind, Line, Owners, Sandbox};
 use crate::world::scratch::Scratch;
 use crate::world::store::Store;
@@ -243,7 +244,14 @@ impl Job {
                 .with_context(|| format!("cannot unpack the crate {} {}", one.name, one.version))?;
         }
         fs::write(work.join("cargo/config.toml"), configuration())?;
-        let said = ENV.run(self.arguments())?;
+        let mut count = Count::default();
+        let said = ENV.run_watched(self.arguments(), |line| {
+            if is_artifact(line)
+                && let Some((done, minutes)) = count.add()
+            {
+                say("compile", &format!("{done} units in {minutes} min"));
+            }
+        })?;
         let program = format!("target/{TARGET}/release/{}", self.compiled.binary);
         fs::copy(work.join(program), Path::new(inside::OUT).join(&self.compiled.binary))
             .with_context(|| format!("cargo has made no {}", self.compiled.binary))?;
@@ -307,6 +315,11 @@ fn unpack(one: &Crate, store: &Store, folder: &Path) -> Result<()> {
     let checksum = json!({"files": {}, "package": one.sha256});
     let file = folder.join(one.folder()).join(".cargo-checksum.json");
     serde_json::to_writer(File::create(file)?, &checksum).context("cannot write its checksum")
+}
+
+/// Whether cargo says in this line that it has made something: a library, a program, or a script that builds.
+fn is_artifact(line: &[u8]) -> bool {
+    line.starts_with(br#"{"reason":"compiler-artifact""#)
 }
 
 /// What cargo says that it compiled for the target: what only builds lies elsewhere.

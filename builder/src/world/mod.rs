@@ -18,7 +18,7 @@ pub(crate) mod parallel;
 mod partial;
 mod payload;
 pub mod program;
-mod progress;
+pub(crate) mod progress;
 pub mod qmp;
 pub mod qtest;
 pub mod random;

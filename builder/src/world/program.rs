@@ -51,6 +51,18 @@ impl Program<'_> {
     /// # Errors
     /// It cannot be started, or ends with another status than 0: the error has the last lines of its output.
     pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Vec<u8>> {
+        self.run_watched(arguments, |_| {})
+    }
+
+    /// As [`Self::run`], and shows each line of the standard output to `see` when it comes.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_watched(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        see: impl FnMut(&[u8]) + Send,
+    ) -> Result<Vec<u8>> {
         let mut command = self.command(arguments);
         let pipes = command
             .stdin(Stdio::null())
@@ -58,7 +70,7 @@ impl Program<'_> {
             .stderr(Stdio::piped());
         let child = pipes.spawn();
         let child = child.or_mend(Exit::Unsupported, format!("cannot start {}", self.name), self.mend)?;
-        let output = end_of(child).with_context(|| format!("cannot read what {} says", self.name))?;
+        let output = end_of(child, see).with_context(|| format!("cannot read what {} says", self.name))?;
         if output.status.success() {
             return Ok(output.stdout);
         }
@@ -103,12 +115,12 @@ pub fn ourselves(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Co
 
 /// Reads what the program says to its end. One that finds the disk full and goes on waiting for itself, as mkfs.erofs
 /// 1.8 does, is ended.
-fn end_of(mut child: Child) -> io::Result<Output> {
+fn end_of(mut child: Child, see: impl FnMut(&[u8]) + Send) -> io::Result<Output> {
     let stdout = child.stdout.take().expect("its standard output is a pipe");
     let stderr = child.stderr.take().expect("its standard error is a pipe");
     let (full, is_full) = mpsc::channel();
     thread::scope(|threads| {
-        let results = threads.spawn(|| read(stdout, |_| {}));
+        let results = threads.spawn(|| read(stdout, see));
         let messages = threads.spawn(move || {
             let tell = |line: &[u8]| {
                 if room::is_said_by(&String::from_utf8_lossy(line)) {
@@ -132,7 +144,7 @@ fn end_of(mut child: Child) -> io::Result<Output> {
 }
 
 /// Reads to the end and shows each line on the way.
-fn read(from: impl io::Read, see: impl Fn(&[u8])) -> io::Result<Vec<u8>> {
+fn read(from: impl io::Read, mut see: impl FnMut(&[u8])) -> io::Result<Vec<u8>> {
     let (mut from, mut bytes) = (BufReader::new(from), Vec::new());
     loop {
         let start = bytes.len();
@@ -169,6 +181,9 @@ mod tests {
     #[test]
     fn what_a_program_says_and_how_it_ends() {
         assert_eq!(SH.run(["-c", "echo out; echo err >&2"]).unwrap(), b"out\n");
+        let mut seen = Vec::new();
+        let said = SH.run_watched(["-c", "echo one; echo two"], |line| seen.push(line.to_vec()));
+        assert_eq!((said.unwrap(), seen.concat(), seen.len()), (b"one\ntwo\n".into(), b"one\ntwo\n".into(), 2));
         let error = SH
             .run(["-c", "echo out; echo No space left on device >&2; exit 3"])
             .unwrap_err();

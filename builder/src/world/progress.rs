@@ -1,8 +1,41 @@
-//! What a download shows on stderr: bars on a terminal, one line at the end.
+//! What a download shows on stderr: bars on a terminal, one line at the end. What takes long says so now and then.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+/// How often it is said how far something is.
+const PACE: Duration = Duration::from_secs(60);
+
+/// Counts what is done of something that may take seconds or hours.
+pub(crate) struct Count {
+    start: Instant,
+    said: Instant,
+    done: usize,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        let start = Instant::now();
+        Self {
+            start,
+            said: start,
+            done: 0,
+        }
+    }
+}
+
+impl Count {
+    /// One more is done. Returns how many are, and after how many minutes: at most once a minute.
+    pub(crate) fn add(&mut self) -> Option<(usize, u64)> {
+        self.done += 1;
+        if self.said.elapsed() < PACE {
+            return None;
+        }
+        self.said = Instant::now();
+        Some((self.done, self.start.elapsed().as_secs() / 60))
+    }
+}
 
 /// The progress of one list of downloads.
 pub(super) struct Progress {
