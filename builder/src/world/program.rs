@@ -183,7 +183,8 @@ mod tests {
         assert_eq!(SH.run(["-c", "echo out; echo err >&2"]).unwrap(), b"out\n");
         let mut seen = Vec::new();
         let said = SH.run_watched(["-c", "echo one; echo two"], |line| seen.push(line.to_vec()));
-        assert_eq!((said.unwrap(), seen.concat(), seen.len()), (b"one\ntwo\n".into(), b"one\ntwo\n".into(), 2));
+        assert_eq!(said.unwrap(), b"one\ntwo\n");
+        assert_eq!(seen, [b"one\n", b"two\n"]);
         let error = SH
             .run(["-c", "echo out; echo No space left on device >&2; exit 3"])
             .unwrap_err();
