@@ -16,9 +16,9 @@ use crate::model::quorum::{Quorum, Vote};
 use crate::stage::account::account;
 use crate::stage::chain::Generation;
 use crate::stage::finding::Finding;
-use crate::stage::recompute;
+use crate::stage::recompute::recompute;
 use crate::stage::signatures::Demand;
-use crate::stage::verify::{Verdict, verify_beside};
+use crate::stage::verify::{Verdict, verify_signed};
 use crate::stage::{log, rebuilds};
 use crate::world::Environment;
 use crate::world::store::Store;
@@ -64,17 +64,12 @@ impl Args {
             at: self.judging.at(),
         };
         let quorum = self.judging.quorum()?;
-        let root_hashes = || recompute::root_hashes(&self.release);
-        let (mut verdict, root_hashes) = verify_beside(&self.release, self.digest, root_hashes)?;
-        verdict.verify_signatures(&self.release, &demand);
+        let mut verdict = verify_signed(&self.release, self.digest, &demand)?;
         let logged = self.log.as_ref().map(|key| log::included(&self.release, key));
         verdict.findings.extend(logged.and_then(Result::err).map(Finding::Log));
         let votes = verdict.rebuilds(&self.release, quorum.as_ref());
         let mut unchecked = self.unchecked(&verdict, quorum.as_ref());
-        for (findings, left) in [
-            self.look_closer(&verdict, root_hashes)?,
-            self.judge_builder(&verdict, &demand)?,
-        ] {
+        for (findings, left) in [self.look_closer(&verdict)?, self.judge_builder(&verdict, &demand)?] {
             verdict.findings.extend(findings);
             unchecked.extend(left);
         }
@@ -85,15 +80,14 @@ impl Args {
         judging::exit(&verdict.findings)
     }
 
-    /// Reads the artifacts of a release against which nothing was found so far; its root hashes were computed beside.
-    fn look_closer(&self, verdict: &Verdict, root_hashes: Option<Vec<Finding>>) -> Result<(Vec<Finding>, Vec<String>)> {
+    /// Reads the artifacts of a release against which nothing was found so far.
+    fn look_closer(&self, verdict: &Verdict) -> Result<(Vec<Finding>, Vec<String>)> {
         let mut files = verdict.manifest.iter().flat_map(|manifest| manifest.files.keys());
         let has_a_root = files.any(|name| name.as_str() == file::ROOT);
         if !has_a_root || !verdict.findings.is_empty() {
             return Ok((Vec::new(), vec![ARTIFACTS.into()]));
         }
-        let mut findings = recompute::measurements(&self.release);
-        findings.extend(root_hashes.into_iter().flatten());
+        let mut findings = recompute(&self.release);
         if !self.deep {
             return Ok((findings, vec!["every file of the images: --deep".into()]));
         }

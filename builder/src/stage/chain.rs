@@ -59,7 +59,7 @@ impl Generation {
     /// # Errors
     /// A folder that is no signed release.
     pub fn read(folder: &Path, demand: &Demand) -> Result<Self> {
-        let verdict = verify::verify_signed(folder, demand)?;
+        let verdict = verify::verify_signed(folder, None, demand)?;
         let shown = folder.display();
         Self::of(folder, &verdict).ok_or_else(|| {
             let problem = format!("{shown} is no signed release, and so no part of a chain");

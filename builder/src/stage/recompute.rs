@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use measure::Sha256;
 use measure::verity::{BLOCK, Verity};
-use measure::{ReadAt as _, Sha256};
 
 use crate::model::Measurements;
 use crate::model::artifacts::file;
@@ -14,9 +14,7 @@ use crate::stage::contents;
 use crate::stage::finding::Finding;
 use crate::stage::measure::Measured;
 use crate::world::files::{self, Opened};
-
-/// A kernel takes less than a page of it.
-const COMMAND_LINE_LIMIT: u64 = 1 << 20;
+use measure::ReadAt as _;
 
 /// How much of the root image one core reads at once, in bytes: a whole number of hash blocks' worth.
 const PIECE: u64 = 4 << 20;
@@ -24,26 +22,16 @@ const PIECE: u64 = 4 << 20;
 /// Computes the measurements of the release in `folder` again, and the root hash of its root image, and returns what
 /// differs from measurements.json and the command line.
 pub fn recompute(folder: &Path) -> Vec<Finding> {
-    [measurements(folder), root_hashes(folder)].concat()
+    let unmeasurable = |error: anyhow::Error| {
+        let why = format!("{error:#}").replace(char::is_control, " ");
+        vec![Finding::Unmeasurable { why }]
+    };
+    let measured = measurements(folder).unwrap_or_else(unmeasurable);
+    let roots = root_hashes(folder).unwrap_or_else(unmeasurable);
+    [measured, roots].concat()
 }
 
-/// Computes the measurements of the release in `folder` again, and returns what differs from measurements.json.
-pub fn measurements(folder: &Path) -> Vec<Finding> {
-    compare_measurements(folder).unwrap_or_else(unmeasurable)
-}
-
-/// Computes the root hashes of the images in `folder` again, and returns what differs from the command line. It reads
-/// regular files only, even where nobody has looked at the folder yet.
-pub fn root_hashes(folder: &Path) -> Vec<Finding> {
-    compare_root_hashes(folder).unwrap_or_else(unmeasurable)
-}
-
-fn unmeasurable(error: anyhow::Error) -> Vec<Finding> {
-    let why = format!("{error:#}").replace(char::is_control, " ");
-    vec![Finding::Unmeasurable { why }]
-}
-
-fn compare_measurements(folder: &Path) -> Result<Vec<Finding>> {
+fn measurements(folder: &Path) -> Result<Vec<Finding>> {
     let text = fs::read_to_string(folder.join("measurements.json")).context("cannot read measurements.json")?;
     let said = Measurements::parse(&text)?.launches;
     let launches: Vec<Launch> = said.iter().map(|said| said.launch.clone()).collect();
@@ -56,9 +44,8 @@ fn compare_measurements(folder: &Path) -> Result<Vec<Finding>> {
 }
 
 /// Those of the root and of the volumes.
-fn compare_root_hashes(folder: &Path) -> Result<Vec<Finding>> {
-    let command_line = files::read(&folder.join(file::COMMAND_LINE), COMMAND_LINE_LIMIT);
-    let command_line = String::from_utf8(command_line.context("cannot read the command line")?)?;
+fn root_hashes(folder: &Path) -> Result<Vec<Finding>> {
+    let command_line = fs::read_to_string(folder.join(file::COMMAND_LINE)).context("cannot read the command line")?;
     let root = command_line.split(' ').find_map(|word| word.strip_prefix("roothash="));
     let mut images = vec![(file::ROOT.to_owned(), file::VERITY.to_owned(), root)];
     for volume in contents::volumes(folder)? {
@@ -125,15 +112,15 @@ mod tests {
         let model = image(folder, VOLUME, &[2; 8192]);
         let line = format!("ro roothash={root} systemd.setenv=VOLUME_MODEL={model}");
         fs::write(folder.join(file::COMMAND_LINE), &line).unwrap();
-        assert_eq!(root_hashes(folder), []);
+        assert_eq!(root_hashes(folder).unwrap(), []);
         let found = image(folder, VOLUME, &[3; 8192]);
         let differs = |wanted: String| Finding::RootHashDiffers {
             image: VOLUME[0].into(),
             found,
             wanted,
         };
-        assert_eq!(root_hashes(folder), [differs(model.to_string())]);
+        assert_eq!(root_hashes(folder).unwrap(), [differs(model.to_string())]);
         fs::write(folder.join(file::COMMAND_LINE), format!("ro roothash={root}")).unwrap();
-        assert_eq!(root_hashes(folder), [differs(String::new())]);
+        assert_eq!(root_hashes(folder).unwrap(), [differs(String::new())]);
     }
 }

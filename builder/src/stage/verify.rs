@@ -1,6 +1,5 @@
 //! Release in, findings out. An empty list is the only yes.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
@@ -18,7 +17,6 @@ use crate::stage::parse::LOCK;
 use crate::stage::signatures::{self, Demand};
 use crate::stage::{log, rebuilds, secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
-use crate::world::parallel;
 
 /// What was found out about a release.
 #[derive(Clone, Debug)]
@@ -37,19 +35,6 @@ pub struct Verdict {
 /// # Errors
 /// A folder that cannot be read. Everything that is wrong with what is in it is a finding.
 pub fn verify(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
-    Ok(verify_beside(folder, wanted, || ())?.0)
-}
-
-/// As [`verify`]. On a core that has no file left to hash, does `beside`: only if nothing is wrong with what the folder
-/// holds and how large it is.
-///
-/// # Errors
-/// As [`verify`].
-pub fn verify_beside<T: Send>(
-    folder: &Path,
-    wanted: Option<Sha256>,
-    beside: impl FnOnce() -> T + Send,
-) -> Result<(Verdict, Option<T>)> {
     const MEND: &str = "name the folder of a release";
     let problem = || format!("cannot read the folder {}", folder.display());
     let exit = if folder.is_dir() { Exit::Outside } else { Exit::Usage };
@@ -58,41 +43,33 @@ pub fn verify_beside<T: Send>(
     let release = read.as_ref().ok().map(|(release, _)| *release);
     let differs = release.zip(wanted).filter(|(found, wanted)| found != wanted);
     let differs = differs.map(|(found, wanted)| Finding::ReleaseDiffers { found, wanted });
-    let (manifest, found, beside) = match read.and_then(|(_, text)| parse(&text)) {
+    let (manifest, found) = match read.and_then(|(_, text)| parse(&text)) {
         Ok(manifest) => {
-            let (found, beside) = compare(folder, &manifest, &entries, beside);
-            (Some(manifest), found, beside)
+            let found = compare(folder, &manifest, &entries);
+            (Some(manifest), found)
         }
-        Err(finding) => (None, vec![finding], None),
+        Err(finding) => (None, vec![finding]),
     };
-    let verdict = Verdict {
+    Ok(Verdict {
         release,
         manifest,
         record: None,
         findings: differs.into_iter().chain(found).collect(),
-    };
-    Ok((verdict, beside))
+    })
 }
 
 /// As [`verify`], and verifies what is signed about the release.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_signed(folder: &Path, demand: &Demand) -> Result<Verdict> {
-    let mut verdict = verify(folder, None)?;
-    verdict.verify_signatures(folder, demand);
-    Ok(verdict)
-}
-
-impl Verdict {
-    /// Verifies what is signed about the release in `folder`, of which this was found out.
-    pub fn verify_signatures(&mut self, folder: &Path, demand: &Demand) {
-        if let Some(manifest) = &self.manifest {
-            let (record, findings) = signatures::verify(folder, manifest, demand);
-            self.record = record;
-            self.findings.extend(findings);
-        }
+pub fn verify_signed(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> Result<Verdict> {
+    let mut verdict = verify(folder, wanted)?;
+    if let Some(manifest) = &verdict.manifest {
+        let (record, findings) = signatures::verify(folder, manifest, demand);
+        verdict.record = record;
+        verdict.findings.extend(findings);
     }
+    Ok(verdict)
 }
 
 /// A manifest has a line or four for each file; one that is larger than this is no manifest of ours.
@@ -123,28 +100,19 @@ fn parse(text: &str) -> std::result::Result<Manifest, Finding> {
     })
 }
 
-/// What the folder holds comes first: nothing but files of the sizes that the manifest names is ever read.
-fn compare<T: Send>(
-    folder: &Path,
-    manifest: &Manifest,
-    entries: &[Entry],
-    beside: impl FnOnce() -> T + Send,
-) -> (Vec<Finding>, Option<T>) {
-    let (mut found, strangers) = (unlike(folder, manifest, entries), strangers(manifest, entries));
-    let whole = found.is_empty() && strangers.is_empty();
-    let files = manifest.files.iter().filter(|(name, _)| !found.contains_key(name));
-    let mut files: Vec<_> = files.collect();
-    files.sort_by_key(|(_, stamp)| Reverse(stamp.size)); // no core waits for another's last file
-    let digest = |(name, stamp): &(&_, &Stamp)| digest(folder, name, stamp.sha256);
-    let (digests, beside) = parallel::map_then(&files, parallel::cores(), digest, || whole.then(beside));
-    let digests = files.into_iter().zip(digests);
-    found.extend(digests.filter_map(|((name, _), found)| Some((name, found?))));
-    let findings = lock(manifest)
+fn compare(folder: &Path, manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
+    let kinds: BTreeMap<&Path, Kind> = entries.iter().map(|entry| (entry.path.as_path(), entry.kind)).collect();
+    let listed: Vec<_> = manifest.files.iter().collect();
+    let files = files::for_each(&listed, |(name, stamp)| {
+        file(folder, name, **stamp, kinds.get(Path::new(name.as_str())).copied())
+    });
+    let strangers = strangers(manifest, entries);
+    lock(manifest)
         .into_iter()
-        .chain(found.into_values())
+        .chain(files.into_iter().flatten())
         .chain(strangers)
-        .chain(secure_boot::verify(folder, manifest));
-    (findings.collect(), beside)
+        .chain(secure_boot::verify(folder, manifest))
+        .collect()
 }
 
 /// The manifest names the lock by the digest of its text, and lists that text as a file.
@@ -155,19 +123,8 @@ fn lock(manifest: &Manifest) -> Option<Finding> {
     (!same).then_some(Finding::LockDiffers { wanted })
 }
 
-/// Compares what the files are, and their sizes.
-fn unlike<'a>(folder: &Path, manifest: &'a Manifest, entries: &[Entry]) -> BTreeMap<&'a FileName, Finding> {
-    let kinds: BTreeMap<&Path, Kind> = entries.iter().map(|entry| (entry.path.as_path(), entry.kind)).collect();
-    let kind = |name: &FileName| kinds.get(Path::new(name.as_str())).copied();
-    let found = manifest.files.iter().map(|(name, stamp)| {
-        let found = size(folder, name, stamp.size, kind(name));
-        Some((name, found?))
-    });
-    found.flatten().collect()
-}
-
-/// Compares what a file is, then its size.
-fn size(folder: &Path, name: &FileName, wanted: u64, kind: Option<Kind>) -> Option<Finding> {
+/// Compares one file: what it is, then its size, then its digest.
+fn file(folder: &Path, name: &FileName, wanted: Stamp, kind: Option<Kind>) -> Option<Finding> {
     let file = name.clone();
     match kind {
         None => return Some(Finding::FileMissing { file }),
@@ -179,31 +136,32 @@ fn size(folder: &Path, name: &FileName, wanted: u64, kind: Option<Kind>) -> Opti
             });
         }
     }
-    match fs::symlink_metadata(folder.join(name.as_str())) {
-        Ok(found) if found.len() == wanted => None,
-        Ok(found) => Some(Finding::SizeDiffers {
+    match found(&folder.join(name.as_str()), wanted) {
+        Ok(found) if found.size != wanted.size => {
+            let (found, wanted) = (found.size, wanted.size);
+            Some(Finding::SizeDiffers { file, found, wanted })
+        }
+        Ok(found) if found.sha256 != wanted.sha256 => {
+            let (found, wanted) = (found.sha256, wanted.sha256);
+            Some(Finding::DigestDiffers { file, found, wanted })
+        }
+        Ok(_) => None,
+        Err(error) => Some(Finding::FileUnreadable {
             file,
-            found: found.len(),
-            wanted,
+            why: error.to_string(),
         }),
-        Err(error) => Some(unreadable(file, &error)),
     }
 }
 
-/// Compares the digest of a file.
-fn digest(folder: &Path, name: &FileName, wanted: Sha256) -> Option<Finding> {
-    let file = name.clone();
-    let stamp = files::open(&folder.join(name.as_str())).and_then(|mut file| files::stamp(&mut file));
-    match stamp.map(|stamp| stamp.sha256) {
-        Ok(found) if found == wanted => None,
-        Ok(found) => Some(Finding::DigestDiffers { file, found, wanted }),
-        Err(error) => Some(unreadable(file, &error)),
+/// The stamp of a file; one of another size is not read.
+fn found(path: &Path, wanted: Stamp) -> io::Result<Stamp> {
+    let mut file = files::open(path)?;
+    let size = file.metadata()?.len();
+    if size == wanted.size {
+        files::stamp(&mut file)
+    } else {
+        Ok(Stamp { size, ..wanted })
     }
-}
-
-fn unreadable(file: FileName, error: &io::Error) -> Finding {
-    let why = error.to_string();
-    Finding::FileUnreadable { file, why }
 }
 
 /// What is in the folder and neither in the manifest nor a signature; folders that hold listed files belong to them.
