@@ -266,6 +266,8 @@ impl Line<'_> {
         let keys: BTreeSet<String> = keys.collect();
         let machines = releases.len() - 1;
         ensure!(keys.len() == machines, "{} keys of {machines} machines", keys.len());
+        let message = fs::remove_file(self.site.path(MESSAGE));
+        message.context("of generation 0, which is good, no reference values are exported")?;
         println!("bootstrap: without a policy that names the TPMs, {}", codes(&said));
         Ok(keys)
     }
