@@ -30,14 +30,12 @@ pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
         .iter()
         .filter(|(_, part)| !is_product(part) && part.kind != Kind::Source);
     let parts = parts.map(|(id, part)| component(bill, id, part));
-    model::json(&json!({
+    let mut document = json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "serialNumber": bill.lineage.urn().to_string(),
         "version": 1,
         "metadata": metadata(bill),
-        "components": parts.chain(files).collect::<Vec<_>>(),
-        "dependencies": dependencies(bill),
         "compositions": compositions(bill),
         "formulation": [{ "bom-ref": "build", "components": tools(bill) }],
         "externalReferences": [{
@@ -46,7 +44,10 @@ pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
             "comment": "The same, with every file of the images.",
             "hashes": [hash("SHA-256", listing)],
         }],
-    }))
+    });
+    document["components"] = parts.chain(files).collect();
+    document["dependencies"] = dependencies(bill).into();
+    model::text(document)
 }
 
 /// The document is about the disk: everything else is in it or boots it.

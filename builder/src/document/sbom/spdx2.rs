@@ -33,14 +33,14 @@ pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
             "creators": author.into_iter().chain([tool]).collect::<Vec<_>>(),
             "comment": "Generation context: build; read back from the finished images.",
         },
-        "packages": packages(bill),
-        "relationships": relationships(bill),
     });
+    document["packages"] = packages(bill).into();
+    document["relationships"] = relationships(bill).into();
     let texts = extracted(bill);
     if !texts.is_empty() {
         document["hasExtractedLicensingInfos"] = texts.into();
     }
-    model::json(&document)
+    model::text(document)
 }
 
 fn packages(bill: &Bill<'_>) -> Vec<Value> {

@@ -47,7 +47,9 @@ pub(super) fn text(bill: &Bill<'_>) -> String {
         .chain(view.files())
         .chain(view.relations())
         .collect();
-    model::json(&json!({ "@context": CONTEXT, "@graph": graph }))
+    let mut document = json!({ "@context": CONTEXT });
+    document["@graph"] = graph.into();
+    model::text(document)
 }
 
 struct View<'a> {
