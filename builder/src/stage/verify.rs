@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
@@ -17,6 +18,7 @@ use crate::stage::parse::LOCK;
 use crate::stage::signatures::{self, Demand};
 use crate::stage::{log, rebuilds, secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
+use crate::world::parallel::join;
 
 /// What was found out about a release.
 #[derive(Clone, Debug)]
@@ -35,6 +37,32 @@ pub struct Verdict {
 /// # Errors
 /// A folder that cannot be read. Everything that is wrong with what is in it is a finding.
 pub fn verify(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
+    let (mut verdict, entries) = begin(folder, wanted)?;
+    if let Some(manifest) = &verdict.manifest {
+        verdict.findings.extend(compare(folder, manifest, &entries));
+    }
+    Ok(verdict)
+}
+
+/// As [`verify`], and verifies what is signed about the release.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_signed(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> Result<Verdict> {
+    let (mut verdict, entries) = begin(folder, wanted)?;
+    if let Some(manifest) = &verdict.manifest {
+        let (found, (record, signed)) = thread::scope(|scope| {
+            let signed = scope.spawn(|| signatures::verify(folder, manifest, demand));
+            (compare(folder, manifest, &entries), join(signed))
+        });
+        verdict.findings.extend(found.into_iter().chain(signed));
+        verdict.record = record;
+    }
+    Ok(verdict)
+}
+
+/// Reads the manifest; returns what is to be said of it alone, and what is in the folder.
+fn begin(folder: &Path, wanted: Option<Sha256>) -> Result<(Verdict, Vec<Entry>)> {
     const MEND: &str = "name the folder of a release";
     let problem = || format!("cannot read the folder {}", folder.display());
     let exit = if folder.is_dir() { Exit::Outside } else { Exit::Usage };
@@ -44,32 +72,16 @@ pub fn verify(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
     let differs = release.zip(wanted).filter(|(found, wanted)| found != wanted);
     let differs = differs.map(|(found, wanted)| Finding::ReleaseDiffers { found, wanted });
     let (manifest, found) = match read.and_then(|(_, text)| parse(&text)) {
-        Ok(manifest) => {
-            let found = compare(folder, &manifest, &entries);
-            (Some(manifest), found)
-        }
-        Err(finding) => (None, vec![finding]),
+        Ok(manifest) => (Some(manifest), None),
+        Err(finding) => (None, Some(finding)),
     };
-    Ok(Verdict {
+    let verdict = Verdict {
         release,
         manifest,
         record: None,
         findings: differs.into_iter().chain(found).collect(),
-    })
-}
-
-/// As [`verify`], and verifies what is signed about the release.
-///
-/// # Errors
-/// As [`verify`].
-pub fn verify_signed(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> Result<Verdict> {
-    let mut verdict = verify(folder, wanted)?;
-    if let Some(manifest) = &verdict.manifest {
-        let (record, findings) = signatures::verify(folder, manifest, demand);
-        verdict.record = record;
-        verdict.findings.extend(findings);
-    }
-    Ok(verdict)
+    };
+    Ok((verdict, entries))
 }
 
 /// A manifest has a line or four for each file; one that is larger than this is no manifest of ours.
