@@ -35,11 +35,11 @@ pub use trust::Trust;
 
 /// Returns the text that our JSON files have: keys sorted, two spaces, a final newline.
 pub(crate) fn json(value: &impl serde::Serialize) -> String {
-    text(serde_json::to_value(value).expect("keys are text and nothing is a float"))
+    json_of(serde_json::to_value(value).expect("keys are text and nothing is a float"))
 }
 
-/// As [`json`], of a value that is one already: it can be large, and is not copied.
-pub(crate) fn text(mut value: serde_json::Value) -> String {
+/// As [`json`], of what is a value already: a large one is not copied. `json!` copies what it is made of, `into` does not.
+pub(crate) fn json_of(mut value: serde_json::Value) -> String {
     value.sort_all_objects(); // they are sorted already, unless some crate asked serde_json to keep their order
     let mut text = serde_json::to_string_pretty(&value).expect("a value has a text");
     text.push('\n');

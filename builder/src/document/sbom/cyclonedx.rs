@@ -47,7 +47,7 @@ pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
     });
     document["components"] = parts.chain(files).collect();
     document["dependencies"] = dependencies(bill).into();
-    model::text(document)
+    model::json_of(document)
 }
 
 /// The document is about the disk: everything else is in it or boots it.

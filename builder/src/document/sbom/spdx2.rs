@@ -40,7 +40,7 @@ pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
     if !texts.is_empty() {
         document["hasExtractedLicensingInfos"] = texts.into();
     }
-    model::text(document)
+    model::json_of(document)
 }
 
 fn packages(bill: &Bill<'_>) -> Vec<Value> {

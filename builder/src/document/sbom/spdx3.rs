@@ -49,7 +49,7 @@ pub(super) fn text(bill: &Bill<'_>) -> String {
         .collect();
     let mut document = json!({ "@context": CONTEXT });
     document["@graph"] = graph.into();
-    model::text(document)
+    model::json_of(document)
 }
 
 struct View<'a> {
