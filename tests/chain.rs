@@ -29,6 +29,7 @@ use builder::stage::parse::LOCK;
 use builder::stage::release::{Existing, Staging, Stamps};
 use builder::stage::sign;
 use builder::stage::signatures::Demand;
+use builder::stage::verify;
 use fixture::origin;
 use jiff::Timestamp;
 use measure::event_log::{Digests, EventLog, Register};
@@ -677,6 +678,12 @@ fn a_program_that_the_build_has_not_compiled() {
             .any(|what| what.contains("hello comes from its source"))
     };
     assert!(unchecked(3) && !unchecked(2));
+}
+
+#[test]
+fn what_a_release_without_a_root_leads_to_is_not_checked_and_told() {
+    let line = Line::of_three(Vendor::Tpm).verify();
+    assert!(line.iter().all(|one| one.unchecked.contains(verify::ARTIFACTS)));
 }
 
 #[test]

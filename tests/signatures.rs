@@ -101,7 +101,7 @@ impl Signed {
             key: demanded.map(SigningKey::public),
             at: at.parse().unwrap(),
         };
-        verify::verify_signed(&self.release, None, &demand).unwrap()
+        verify::verify_whole(&self.release, None, &demand).unwrap()
     }
 
     /// What there is to be said against it, where its key is demanded.

@@ -3,9 +3,9 @@
 //! Linux, `Documentation/admin-guide/device-mapper/verity.rst` (the tree, hash type 1: the salt comes first), and
 //! cryptsetup 2.7, `lib/verity/verity.c` (the superblock).
 
+use alloc::vec;
 use alloc::vec::Vec;
 
-use sha2::Digest as _;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -20,8 +20,7 @@ const HASH: usize = 32;
 /// What of a hash tree decides its root.
 #[derive(Clone, Debug)]
 pub struct Verity {
-    /// SHA-256 with the salt already in.
-    salted: sha2::Sha256,
+    salt: Vec<u8>,
     blocks: u64,
 }
 
@@ -66,7 +65,7 @@ impl Verity {
             "256 at most",
         )?;
         Ok(Self {
-            salted: sha2::Sha256::new_with_prefix(&head.salt[..size]),
+            salt: head.salt[..size].into(),
             blocks: head.data_blocks.get(),
         })
     }
@@ -77,10 +76,13 @@ impl Verity {
     }
 
     /// Returns the digest of each block of `data`, one behind the other; what is no whole block at the end is left out.
+    ///
+    /// Blocks do not wait for each other, so many are hashed at once: two to three times as fast as one by one.
     pub fn digests(&self, data: &[u8]) -> Vec<u8> {
-        let blocks = data.chunks_exact(BLOCK);
-        let digest = |block| self.salted.clone().chain_update(block).finalize();
-        blocks.flat_map(digest).collect()
+        let blocks: Vec<&[u8]> = data.chunks_exact(BLOCK).collect();
+        let mut digests = vec![[0; HASH]; blocks.len()];
+        tape_sha256::hash_many_prefixed(&self.salt, &blocks, &mut digests);
+        digests.into_flattened()
     }
 
     /// Returns the root hash over the digests of all blocks of the data.
@@ -96,7 +98,6 @@ impl Verity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
     use std::string::ToString as _;
 
     /// Returns a superblock for so many blocks of data, salted with 32 bytes of 7.
@@ -130,6 +131,31 @@ mod tests {
             let (front, back) = data.split_at(data.len() / BLOCK / 2 * BLOCK);
             let digests = [verity.digests(front), verity.digests(back)].concat();
             assert_eq!(verity.root(digests).unwrap().to_string(), root);
+        }
+    }
+
+    /// By sha2, one block at a time: counts and salts around what is hashed at once.
+    #[test]
+    fn blocks_that_are_hashed_at_once_have_their_own_digests() {
+        use sha2::Digest as _;
+        for salt in [0, 1, 23, 32, 55, 56, 64, 255, 256_u16] {
+            let mut superblock = superblock(0);
+            superblock[80..82].copy_from_slice(&salt.to_le_bytes());
+            superblock.resize(512, 0);
+            let salted = sha2::Sha256::new_with_prefix(&superblock[88..][..usize::from(salt)]);
+            let verity = Verity::read(&superblock).unwrap();
+            for count in (0..40).chain([63, 64, 65, 100]) {
+                let data: Vec<u8> = (0..count * BLOCK)
+                    .map(|byte| (byte * byte / 7 + byte / BLOCK) as u8)
+                    .collect();
+                let blocks = data.chunks_exact(BLOCK);
+                let one_by_one = blocks.flat_map(|block| salted.clone().chain_update(block).finalize());
+                assert_eq!(
+                    verity.digests(&data),
+                    one_by_one.collect::<Vec<_>>(),
+                    "{count} blocks, salt {salt}"
+                );
+            }
         }
     }
 

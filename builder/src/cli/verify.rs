@@ -10,21 +10,16 @@ use super::judging::{self, Judging, code, machine};
 use super::signing;
 use crate::model;
 use crate::model::Record;
-use crate::model::artifacts::file;
 use crate::model::log::VerifierKey;
 use crate::model::quorum::{Quorum, Vote};
 use crate::stage::account::account;
 use crate::stage::chain::Generation;
 use crate::stage::finding::Finding;
-use crate::stage::recompute::recompute;
 use crate::stage::signatures::Demand;
-use crate::stage::verify::{Verdict, verify_signed};
+use crate::stage::verify::{ARTIFACTS, Verdict, verify_whole};
 use crate::stage::{log, rebuilds};
 use crate::world::Environment;
 use crate::world::store::Store;
-
-/// What is left unchecked of a release that boots nothing, or has other findings.
-const ARTIFACTS: &str = "the measurements, against the artifacts";
 
 /// Compares every file of a release with its manifest, what is signed about it with what it is, what its files lead to with
 /// what it predicts, and the evidence of the machine that built it with the release that this machine ran
@@ -64,7 +59,7 @@ impl Args {
             at: self.judging.at(),
         };
         let quorum = self.judging.quorum()?;
-        let mut verdict = verify_signed(&self.release, self.digest, &demand)?;
+        let mut verdict = verify_whole(&self.release, self.digest, &demand)?;
         let logged = self.log.as_ref().map(|key| log::included(&self.release, key));
         verdict.findings.extend(logged.and_then(Result::err).map(Finding::Log));
         let votes = verdict.rebuilds(&self.release, quorum.as_ref());
@@ -80,21 +75,18 @@ impl Args {
         judging::exit(&verdict.findings)
     }
 
-    /// Reads the artifacts of a release against which nothing was found so far.
+    /// Reads every file of the images of a release whose files are those of its manifest.
     fn look_closer(&self, verdict: &Verdict) -> Result<(Vec<Finding>, Vec<String>)> {
-        let mut files = verdict.manifest.iter().flat_map(|manifest| manifest.files.keys());
-        let has_a_root = files.any(|name| name.as_str() == file::ROOT);
-        if !has_a_root || !verdict.findings.is_empty() {
+        if !verdict.measured {
             return Ok((Vec::new(), vec![ARTIFACTS.into()]));
         }
-        let mut findings = recompute(&self.release);
         if !self.deep {
-            return Ok((findings, vec!["every file of the images: --deep".into()]));
+            return Ok((Vec::new(), vec!["every file of the images: --deep".into()]));
         }
         let store = Store::locate(None, &Environment::of_this_process())?;
         let account = account(&self.release, &store)?;
-        findings.extend(account.findings.into_iter().map(Finding::Account));
-        Ok((findings, account.unchecked))
+        let findings = account.findings.into_iter().map(Finding::Account);
+        Ok((findings.collect(), account.unchecked))
     }
 
     /// Judges the machine that built the release, where the release names one or has its evidence.

@@ -54,17 +54,21 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Reads the release in `folder`, compares its files with its manifest and verifies its signatures.
+    /// Reads the release in `folder` and verifies it by itself.
     ///
     /// # Errors
     /// A folder that is no signed release.
     pub fn read(folder: &Path, demand: &Demand) -> Result<Self> {
-        let verdict = verify::verify_signed(folder, None, demand)?;
+        let verdict = verify::verify_whole(folder, None, demand)?;
         let shown = folder.display();
-        Self::of(folder, &verdict).ok_or_else(|| {
+        let mut generation = Self::of(folder, &verdict).ok_or_else(|| {
             let problem = format!("{shown} is no signed release, and so no part of a chain");
             Exit::No.because(problem, format!("see why: begat verify {shown}"))
-        })
+        })?;
+        if !verdict.measured {
+            generation.unchecked.insert(verify::ARTIFACTS.into());
+        }
+        Ok(generation)
     }
 
     /// Returns the generation that the release in `folder` is, of which this was found out; nothing if it is not signed.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Context as _, Result};
 use data_encoding::BASE64;
@@ -33,17 +32,13 @@ const MEND: &str = "do not use the release: build it anew";
 pub fn read(release: &Path) -> Result<Vec<Node>> {
     let volumes = volumes(release)?;
     let volumes = volumes.iter().map(volume::Name::image);
-    let (images, initrd) = thread::scope(|threads| {
-        let initrd = threads.spawn(|| of_initrd(&release.join(file::INITRD)));
-        let images = [file::ROOT.to_owned()].into_iter().chain(volumes);
-        let images = images.map(|image| {
-            let nodes = of_image(release, &image);
-            nodes.or_mend(Exit::No, format!("cannot read {image}"), MEND)
-        });
-        let images = images.collect::<Result<Vec<_>>>();
-        let initrd = parallel::join(initrd);
-        (images, initrd)
-    });
+    let images = [file::ROOT.to_owned()].into_iter().chain(volumes);
+    let of_image = |image: String| {
+        let nodes = of_image(release, &image);
+        nodes.or_mend(Exit::No, format!("cannot read {image}"), MEND)
+    };
+    let images = || images.map(of_image).collect::<Result<Vec<_>>>();
+    let (images, initrd) = parallel::both(images, || of_initrd(&release.join(file::INITRD)));
     let initrd = initrd.or_mend(Exit::No, format!("cannot read {}", file::INITRD), MEND)?;
     let mut nodes: Vec<Node> = images?.into_iter().flatten().chain(initrd).collect();
     nodes.sort_by(|a, b| (&a.image, &a.path).cmp(&(&b.image, &b.path)));

@@ -41,7 +41,7 @@ struct About {
 pub fn described(payload: &Payload, store: &Store) -> Result<Vec<sbom::Crate>> {
     let crates = payload.compiled.iter().flat_map(|compiled| &compiled.crates);
     let linked: Vec<_> = crates.filter(|one| one.linked).collect();
-    let described = parallel::map(&linked, parallel::cores(), |one| describe(one, store));
+    let described = parallel::map(&linked, |one| describe(one, store));
     described.into_iter().collect()
 }
 

@@ -375,7 +375,7 @@ fn whole(release: &Path) -> Result<Record> {
         key: None,
         at: Timestamp::UNIX_EPOCH,
     };
-    let verdict = verify::verify_signed(release, None, &demand)?;
+    let verdict = verify::verify_whole(release, None, &demand)?;
     let shown = release.display();
     if !verdict.findings.iter().all(Finding::is_about_time) {
         let problem = format!("{shown} is not what it says");

@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
@@ -26,7 +25,7 @@ use crate::model::measurements::{
 use crate::model::recipe;
 use crate::stage::release::Stamps;
 use crate::world::given;
-use crate::world::parallel::{self, join};
+use crate::world::parallel::{self, both};
 
 use self::registers::{Case, Loaded, Machine};
 
@@ -116,17 +115,15 @@ impl Measured {
         let read = |name: &str| fs::read(folder.join(name)).with_context(|| format!("cannot read {name}"));
         let names: BTreeSet<_> = launches.iter().map(|launch| &launch.firmware.name).collect();
         let firmware = names.into_iter().map(|name| Ok((name.clone(), read(name)?)));
-        thread::scope(|scope| {
-            let initrd = scope.spawn(|| given::hash(&folder.join(file::INITRD)));
-            let kernel = scope.spawn(|| read(file::KERNEL));
-            Ok(Self {
-                firmware: firmware.collect::<Result<_>>()?,
-                command_line: String::from_utf8(read(file::COMMAND_LINE)?)?,
-                uki: read(file::UKI)?,
-                disk: partition_table(&folder.join(file::DISK))?,
-                kernel: join(kernel)?,
-                initrd: join(initrd).map(|(size, digests)| Initrd { digests, size })?,
-            })
+        let (initrd, uki) = both(|| given::hash(&folder.join(file::INITRD)), || read(file::UKI));
+        let (size, digests) = initrd?;
+        Ok(Self {
+            firmware: firmware.collect::<Result<_>>()?,
+            command_line: String::from_utf8(read(file::COMMAND_LINE)?)?,
+            kernel: read(file::KERNEL)?,
+            initrd: Initrd { digests, size },
+            uki: uki?,
+            disk: partition_table(&folder.join(file::DISK))?,
         })
     }
 
@@ -151,33 +148,20 @@ impl Measured {
 
     /// Does what takes time, once for all launches.
     fn hash<'a>(&'a self, launches: &'a [Launch]) -> Result<Hashed<'a>> {
-        thread::scope(|scope| {
-            let firmware = scope.spawn(|| {
-                let image = |name| Ok(Firmware::read(&self.image(name)?)?);
-                once(launches, |launch| firmware_if(launch, fills_registers), image)
-            });
-            let loaded = scope.spawn(|| {
-                let load = |boot| Loaded::new(&self.started(boot), None);
-                once(launches, |launch| fills_registers(launch).then_some(launch.boot), load)
-            });
-            let mrtd = scope.spawn(|| {
-                once(
-                    launches,
-                    |launch| firmware_if(launch, is_td),
-                    |name| mrtd(&self.image(name)?),
-                )
-            });
-            let pre_vmsa = once(
-                launches,
-                |launch| firmware_if(launch, is_snp),
-                |name| self.pre_vmsa(name),
-            )?;
-            Ok(Hashed {
-                pre_vmsa,
-                mrtd: join(mrtd)?,
-                firmware: join(firmware)?,
-                loaded: join(loaded)?,
-            })
+        let load = |boot| Loaded::new(&self.started(boot), None);
+        let loaded = || once(launches, |launch| fills_registers(launch).then_some(launch.boot), load);
+        let read = |name| Ok(Firmware::read(&self.image(name)?)?);
+        let firmware = || once(launches, |launch| firmware_if(launch, fills_registers), read);
+        let td = |name| mrtd(&self.image(name)?);
+        let mrtd = || once(launches, |launch| firmware_if(launch, is_td), td);
+        let snp = |name| self.pre_vmsa(name);
+        let pre_vmsa = || once(launches, |launch| firmware_if(launch, is_snp), snp);
+        let ((loaded, firmware), (mrtd, pre_vmsa)) = both(|| both(loaded, firmware), || both(mrtd, pre_vmsa));
+        Ok(Hashed {
+            pre_vmsa: pre_vmsa?,
+            mrtd: mrtd?,
+            firmware: firmware?,
+            loaded: loaded?,
         })
     }
 
@@ -261,7 +245,7 @@ struct Hashed<'a> {
     loaded: BTreeMap<Boot, Loaded<'a>>,
 }
 
-/// Computes what launches need by their keys, each on a thread of its own.
+/// Computes what launches need, once for each key.
 fn once<'a, K: Copy + Ord + Send + Sync, V: Send>(
     launches: &'a [Launch],
     key: impl Fn(&'a Launch) -> Option<K>,
@@ -272,7 +256,7 @@ fn once<'a, K: Copy + Ord + Send + Sync, V: Send>(
         key(launch).map(|key| needed.entry(key).or_insert(launch));
     }
     let needed: Vec<_> = needed.into_iter().collect();
-    let values = parallel::map(&needed, needed.len(), |(key, launch)| {
+    let values = parallel::map(&needed, |(key, launch)| {
         let value = compute(*key).with_context(|| format!("cannot measure {launch}"))?;
         Ok((*key, value))
     });
@@ -336,15 +320,13 @@ fn cases(
     started: &Started<'_>,
     host: Option<&Host>,
 ) -> Result<Vec<Case<EventLog>>> {
-    thread::scope(|scope| {
-        let loaded = scope.spawn(|| Loaded::new(started, host));
-        let machine = Machine {
-            image,
-            firmware: &Firmware::read(image)?,
-            host,
-        };
-        machine.logs(platform, &join(loaded)?)
-    })
+    let (loaded, firmware) = both(|| Loaded::new(started, host), || Firmware::read(image));
+    let machine = Machine {
+        image,
+        firmware: &firmware?,
+        host,
+    };
+    machine.logs(platform, &loaded?)
 }
 
 /// Reads the start of a disk, with more than any partition table.

@@ -47,7 +47,7 @@ pub fn decompress<'a>(store: &Store, debs: impl Iterator<Item = &'a Deb>, folder
     let debs: BTreeMap<Sha256, &Deb> = debs.map(|deb| (deb.sha256, deb)).collect();
     let mut debs: Vec<&Deb> = debs.into_values().collect();
     debs.sort_by_key(|deb| Reverse(deb.size)); // the largest first, so that no core waits at the end
-    let written = parallel::map(&debs, parallel::cores(), |deb| {
+    let written = parallel::map(&debs, |deb| {
         write(deb, store, folder).with_context(|| format!("cannot read {}", deb.file))
     });
     let (mut pool, mut packages) = (Pool::new(), Packages::new());

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use measure::Sha256;
 use measure::verity::{BLOCK, Verity};
+use measure::{ReadAt as _, Sha256};
 
 use crate::model::Measurements;
 use crate::model::artifacts::file;
@@ -14,10 +14,10 @@ use crate::stage::contents;
 use crate::stage::finding::Finding;
 use crate::stage::measure::Measured;
 use crate::world::files::{self, Opened};
-use measure::ReadAt as _;
+use crate::world::parallel::both;
 
-/// How much of the root image one core reads at once, in bytes: a whole number of hash blocks' worth.
-const PIECE: u64 = 4 << 20;
+/// How much of an image a core reads at once, in bytes: a whole number of hash blocks' worth, and no more than its cache holds.
+const PIECE: u64 = 1 << 18;
 
 /// Computes the measurements of the release in `folder` again, and the root hash of its root image, and returns what
 /// differs from measurements.json and the command line.
@@ -26,8 +26,8 @@ pub fn recompute(folder: &Path) -> Vec<Finding> {
         let why = format!("{error:#}").replace(char::is_control, " ");
         vec![Finding::Unmeasurable { why }]
     };
-    let measured = measurements(folder).unwrap_or_else(unmeasurable);
-    let roots = root_hashes(folder).unwrap_or_else(unmeasurable);
+    let (measured, roots) = both(|| measurements(folder), || root_hashes(folder));
+    let [measured, roots] = [measured, roots].map(|found| found.unwrap_or_else(unmeasurable));
     [measured, roots].concat()
 }
 

@@ -1,24 +1,30 @@
 //! Release in, findings out. An empty list is the only yes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Record;
+use crate::model::artifacts;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
 use crate::stage::chain::{COMPLETION, DISPATCH};
 use crate::stage::finding::Finding;
 use crate::stage::parse::LOCK;
+use crate::stage::recompute::recompute;
 use crate::stage::signatures::{self, Demand};
 use crate::stage::{log, rebuilds, secure_boot, sign};
 use crate::world::files::{self, Entry, Kind};
-use crate::world::parallel::join;
+use crate::world::parallel::both;
+use crate::world::stamps::stamps;
+
+/// What is left unchecked of a release that boots nothing, or has other findings.
+pub const ARTIFACTS: &str = "the measurements, against the artifacts";
 
 /// What was found out about a release.
 #[derive(Clone, Debug)]
@@ -28,6 +34,8 @@ pub struct Verdict {
     pub manifest: Option<Manifest>,
     /// The generation record, if the release is signed and somebody asked.
     pub record: Option<Record>,
+    /// Whether it is known what its artifacts lead to: they boot something, and nothing is wrong with any file.
+    pub measured: bool,
     /// Reasons not to trust it.
     pub findings: Vec<Finding>,
 }
@@ -39,25 +47,33 @@ pub struct Verdict {
 pub fn verify(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
     let (mut verdict, entries) = begin(folder, wanted)?;
     if let Some(manifest) = &verdict.manifest {
-        verdict.findings.extend(compare(folder, manifest, &entries));
+        let found = Listed::new(folder, manifest, &entries).compare();
+        verdict.findings.extend(found);
     }
     Ok(verdict)
 }
 
-/// As [`verify`], and verifies what is signed about the release.
+/// As [`verify`]; verifies what is signed about the release, too, and compares what its artifacts lead to with what it
+/// predicts.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_signed(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> Result<Verdict> {
+pub fn verify_whole(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> Result<Verdict> {
     let (mut verdict, entries) = begin(folder, wanted)?;
-    if let Some(manifest) = &verdict.manifest {
-        let (found, (record, signed)) = thread::scope(|scope| {
-            let signed = scope.spawn(|| signatures::verify(folder, manifest, demand));
-            (compare(folder, manifest, &entries), join(signed))
-        });
-        verdict.findings.extend(found.into_iter().chain(signed));
-        verdict.record = record;
-    }
+    let Some(manifest) = &verdict.manifest else {
+        return Ok(verdict);
+    };
+    let listed = Listed::new(folder, manifest, &entries);
+    let measurable = verdict.findings.is_empty() && listed.boots();
+    let artifacts = || if measurable { recompute(folder) } else { Vec::new() };
+    let signed = || signatures::verify(folder, manifest, demand);
+    let (found, (artifacts, (record, signed))) = both(|| listed.compare(), || both(artifacts, signed));
+    verdict.measured = measurable && found.is_empty();
+    verdict.findings.extend(found.into_iter().chain(signed));
+    verdict
+        .findings
+        .extend(artifacts.into_iter().filter(|_| verdict.measured));
+    verdict.record = record;
     Ok(verdict)
 }
 
@@ -79,6 +95,7 @@ fn begin(folder: &Path, wanted: Option<Sha256>) -> Result<(Verdict, Vec<Entry>)>
         release,
         manifest,
         record: None,
+        measured: false,
         findings: differs.into_iter().chain(found).collect(),
     };
     Ok((verdict, entries))
@@ -112,19 +129,57 @@ fn parse(text: &str) -> std::result::Result<Manifest, Finding> {
     })
 }
 
-fn compare(folder: &Path, manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
-    let kinds: BTreeMap<&Path, Kind> = entries.iter().map(|entry| (entry.path.as_path(), entry.kind)).collect();
-    let listed: Vec<_> = manifest.files.iter().collect();
-    let files = files::for_each(&listed, |(name, stamp)| {
-        file(folder, name, **stamp, kinds.get(Path::new(name.as_str())).copied())
-    });
-    let strangers = strangers(manifest, entries);
-    lock(manifest)
-        .into_iter()
-        .chain(files.into_iter().flatten())
-        .chain(strangers)
-        .chain(secure_boot::verify(folder, manifest))
-        .collect()
+/// A release as its folder lists it: what is wrong with that is found before any file is read.
+struct Listed<'a> {
+    folder: &'a Path,
+    manifest: &'a Manifest,
+    unlike: BTreeMap<&'a FileName, Finding>,
+    strangers: Vec<Finding>,
+}
+
+impl<'a> Listed<'a> {
+    fn new(folder: &'a Path, manifest: &'a Manifest, entries: &[Entry]) -> Self {
+        let kinds: BTreeMap<&Path, Kind> = entries.iter().map(|entry| (entry.path.as_path(), entry.kind)).collect();
+        let unlike = manifest.files.iter().filter_map(|(name, stamp)| {
+            let kind = kinds.get(Path::new(name.as_str())).copied();
+            Some((name, unlike(folder, name, stamp.size, kind)?))
+        });
+        Self {
+            folder,
+            manifest,
+            unlike: unlike.collect(),
+            strangers: strangers(manifest, entries),
+        }
+    }
+
+    /// Whether it is all there, and boots something.
+    fn boots(&self) -> bool {
+        let mut names = self.manifest.files.keys();
+        let has_a_root = names.any(|name| name.as_str() == artifacts::file::ROOT);
+        has_a_root && self.unlike.is_empty() && self.strangers.is_empty()
+    }
+
+    /// Reads the files, and returns what is wrong with all of it.
+    fn compare(&self) -> Vec<Finding> {
+        let mut found = self.unlike.clone();
+        found.extend(self.digests());
+        lock(self.manifest)
+            .into_iter()
+            .chain(found.into_values())
+            .chain(self.strangers.iter().cloned())
+            .chain(secure_boot::verify(self.folder, self.manifest))
+            .collect()
+    }
+
+    fn digests(&self) -> Vec<(&'a FileName, Finding)> {
+        let files = self.manifest.files.iter();
+        let mut files: Vec<_> = files.filter(|(name, _)| !self.unlike.contains_key(name)).collect();
+        files.sort_by_key(|(_, stamp)| Reverse(stamp.size)); // the largest first, so that no core waits at the end
+        let paths: Vec<_> = files.iter().map(|(name, _)| self.folder.join(name.as_str())).collect();
+        let found = files.into_iter().zip(stamps(&paths));
+        let found = found.filter_map(|((name, wanted), found)| Some((name, differs(name, *wanted, found)?)));
+        found.collect()
+    }
 }
 
 /// The manifest names the lock by the digest of its text, and lists that text as a file.
@@ -135,45 +190,44 @@ fn lock(manifest: &Manifest) -> Option<Finding> {
     (!same).then_some(Finding::LockDiffers { wanted })
 }
 
-/// Compares one file: what it is, then its size, then its digest.
-fn file(folder: &Path, name: &FileName, wanted: Stamp, kind: Option<Kind>) -> Option<Finding> {
+/// Compares what a file is, then its size: one of another size is not read.
+fn unlike(folder: &Path, name: &FileName, wanted: u64, kind: Option<Kind>) -> Option<Finding> {
     let file = name.clone();
     match kind {
         None => return Some(Finding::FileMissing { file }),
         Some(Kind::File) => {}
         Some(kind) => {
-            return Some(Finding::NotAFile {
-                file,
-                what: kind.to_string(),
-            });
+            let what = kind.to_string();
+            return Some(Finding::NotAFile { file, what });
         }
     }
-    match found(&folder.join(name.as_str()), wanted) {
+    match fs::symlink_metadata(folder.join(name.as_str())).map(|found| found.len()) {
+        Ok(found) if found == wanted => None,
+        Ok(found) => Some(Finding::SizeDiffers { file, found, wanted }),
+        Err(error) => Some(unreadable(file, &error)),
+    }
+}
+
+/// Compares what was read of a file, whose size may have changed meanwhile.
+fn differs(name: &FileName, wanted: Stamp, found: io::Result<Stamp>) -> Option<Finding> {
+    let file = name.clone();
+    match found {
+        Ok(found) if found == wanted => None,
         Ok(found) if found.size != wanted.size => {
             let (found, wanted) = (found.size, wanted.size);
             Some(Finding::SizeDiffers { file, found, wanted })
         }
-        Ok(found) if found.sha256 != wanted.sha256 => {
+        Ok(found) => {
             let (found, wanted) = (found.sha256, wanted.sha256);
             Some(Finding::DigestDiffers { file, found, wanted })
         }
-        Ok(_) => None,
-        Err(error) => Some(Finding::FileUnreadable {
-            file,
-            why: error.to_string(),
-        }),
+        Err(error) => Some(unreadable(file, &error)),
     }
 }
 
-/// The stamp of a file; one of another size is not read.
-fn found(path: &Path, wanted: Stamp) -> io::Result<Stamp> {
-    let mut file = files::open(path)?;
-    let size = file.metadata()?.len();
-    if size == wanted.size {
-        files::stamp(&mut file)
-    } else {
-        Ok(Stamp { size, ..wanted })
-    }
+fn unreadable(file: FileName, error: &io::Error) -> Finding {
+    let why = error.to_string();
+    Finding::FileUnreadable { file, why }
 }
 
 /// What is in the folder and neither in the manifest nor a signature; folders that hold listed files belong to them.

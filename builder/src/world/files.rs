@@ -15,6 +15,9 @@ use sha2::Digest as _;
 use super::parallel;
 use crate::model::release::Stamp;
 
+/// How much of a file is read at once, in bytes: no more than the cache of a core holds.
+pub(super) const PIECE: usize = 1 << 16;
+
 /// What lies in a folder, at any depth.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Entry {
@@ -173,7 +176,7 @@ pub fn sha512(file: &mut File) -> io::Result<Sha512> {
 
 /// Hands everything that can be read from `file` to `sink`, piece by piece, and returns how many bytes it was.
 fn stream(file: &mut File, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
-    let (mut size, mut buffer) = (0, vec![0; 1 << 18]);
+    let (mut size, mut buffer) = (0, vec![0; PIECE]);
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(size),
@@ -189,7 +192,7 @@ fn stream(file: &mut File, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
 
 /// Applies `f` to every item on all cores; the results come in the order of the items.
 pub fn for_each<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    parallel::map(items, parallel::cores(), f)
+    parallel::map(items, f)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod registry;
 pub mod room;
 pub mod sandbox;
 pub mod scratch;
+pub mod stamps;
 pub mod store;
 pub mod swtpm;
 pub mod tee;

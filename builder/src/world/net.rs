@@ -163,7 +163,7 @@ impl Net {
         }
         let progress = Progress::new(missing.len(), missing.iter().map(|wanted| wanted.size).sum());
         let stop = AtomicBool::new(false);
-        let outcomes = parallel::map(&missing, self.limits.connections, |wanted| {
+        let outcomes = parallel::map_waiting(&missing, self.limits.connections, |wanted| {
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }

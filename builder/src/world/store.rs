@@ -161,9 +161,7 @@ impl Store {
 
     /// Returns those of the `wanted` files (digest and size) that are not here or have other bytes.
     pub fn missing(&self, wanted: &[(Sha256, u64)]) -> Vec<Sha256> {
-        let here = parallel::map(wanted, parallel::cores(), |(sha256, size)| {
-            self.checked(sha256, *size).is_ok()
-        });
+        let here = parallel::map(wanted, |(sha256, size)| self.checked(sha256, *size).is_ok());
         let absent = wanted.iter().zip(here).filter(|(_, here)| !here);
         absent.map(|((sha256, _), _)| *sha256).collect()
     }

@@ -111,7 +111,7 @@ fn make(store: &Store, packages: &[&Package], path: &Path, list: &Path) -> Resul
     let mut order = packages.to_vec();
     order.sort_by_key(|package| (std::cmp::Reverse(package.size), package.sha256));
     order.dedup_by_key(|package| package.sha256);
-    let outcomes = parallel::map(&order, parallel::cores().max(2), |package| {
+    let outcomes = parallel::map(&order, |package| {
         let place = || format!("cannot unpack {} {}", package.name, package.version);
         let bytes = store.bytes(&package.sha256, package.size)?;
         unpack::unpack(&mut deb::part(&bytes[..], Part::Data)?, &root).with_context(place)
@@ -200,7 +200,7 @@ fn listing(root: &Path) -> Result<String> {
     let mut paths = Vec::new();
     walk(root, Path::new(""), &mut paths).with_context(|| format!("cannot read {}", root.display()))?;
     paths.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
-    let lines = parallel::map(&paths, parallel::cores(), |path| {
+    let lines = parallel::map(&paths, |path| {
         line(root, path).with_context(|| format!("cannot read {}", path.display()))
     });
     lines.into_iter().collect()

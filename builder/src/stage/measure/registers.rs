@@ -51,7 +51,7 @@ impl<'a> Loaded<'a> {
                 command_line,
             } => {
                 let images = KernelImage::candidates(memory(host));
-                let kernels = parallel::map(&images, images.len(), |image| {
+                let kernels = parallel::map(&images, |image| {
                     Ok((*image, image.authenticode(kernel, initrd, command_line)?))
                 });
                 Ok(Self::Direct {

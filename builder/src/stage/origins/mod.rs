@@ -51,7 +51,7 @@ pub fn is_in_the_guest(package: &Package) -> bool {
 pub fn packages(lock: &Lock, store: &Store, wanted: impl Fn(&Package) -> bool) -> Result<Packages> {
     let mut packages: Vec<&Package> = lock.package.iter().filter(|package| wanted(package)).collect();
     packages.sort_by_key(|package| std::cmp::Reverse(package.size)); // the largest first, so that no core waits at the end
-    let read = parallel::map(&packages, parallel::cores(), |package| {
+    let read = parallel::map(&packages, |package| {
         let deb = store.bytes(&package.sha256, package.size)?;
         Members::read(&deb).with_context(|| format!("cannot read {}", package.file_name()))
     });

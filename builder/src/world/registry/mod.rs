@@ -261,7 +261,7 @@ impl Registry {
             return Ok(());
         }
         let progress = Progress::new(wanted.len(), wanted.iter().map(|blob| blob.stamp.size).sum());
-        let outcomes = parallel::map(&wanted, self.limits.connections, |blob| {
+        let outcomes = parallel::map_waiting(&wanted, self.limits.connections, |blob| {
             self.obtain(store, blob, &progress)
         });
         let outcome: Result<()> = outcomes.into_iter().collect();
