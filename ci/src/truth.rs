@@ -1,23 +1,45 @@
 //! `cargo ci truth`: whoever puts something into an image, changes it, or leaves it out of a document is found out by
-//! `begat sbom check`.
+//! `begat sbom check`; whoever says that a release leads to something else, by `begat verify`.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use measure::Sha256;
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::host;
 
-/// Something that is done to a release, and what the check says of it.
+/// Something that is done to a release, and what is said of it.
 struct Attack {
     name: &'static str,
     does: fn(&Ground) -> Result<()>,
     says: &'static str,
 }
 
+/// What `begat verify` finds out, although the manifest was made to fit.
+const LIES: &[Attack] = &[
+    Attack {
+        name: "a measurement of something else",
+        does: |ground| {
+            ground.edit("measurements.json", |text| other_digit(text, "\"sha384\": \""))?;
+            ground.list("measurements.json")
+        },
+        says: "measurements-differ: measurements.json does not say what the files of this release lead to on SEV-SNP",
+    },
+    Attack {
+        name: "a root hash of something else",
+        does: |ground| {
+            ground.edit("cmdline", |text| other_digit(text, "roothash="))?;
+            ground.list("cmdline")
+        },
+        says: "root-hash-differs: the root hash of rootfs.erofs is ",
+    },
+];
+
+/// What `begat sbom check` finds out.
 const ATTACKS: &[Attack] = &[
     Attack {
         name: "a planted file",
@@ -107,7 +129,9 @@ pub(crate) fn check(begat: &Path, release: &Path) -> Result<()> {
     let shell = host::shell()?;
     let tree = tree(begat, &shell)?;
     cmd!(shell, "{begat} sbom check {release}").run()?;
-    for attack in ATTACKS {
+    cmd!(shell, "{begat} verify {release}").run()?;
+    let found_by = |verb: &'static [&str], attacks: &'static [Attack]| attacks.iter().map(move |attack| (verb, attack));
+    for (verb, attack) in found_by(&["sbom", "check"], ATTACKS).chain(found_by(&["verify"], LIES)) {
         let parent = release.parent().context("a release is in a folder")?;
         let place = tempfile::tempdir_in(parent)?; // beside it, for hard links
         let ground = Ground {
@@ -118,7 +142,7 @@ pub(crate) fn check(begat: &Path, release: &Path) -> Result<()> {
         let folder = &ground.folder;
         cmd!(shell, "cp --recursive --link {release} {folder}").quiet().run()?;
         (attack.does)(&ground).with_context(|| format!("cannot make {}", attack.name))?;
-        let checked = cmd!(shell, "{begat} sbom check {folder}")
+        let checked = cmd!(shell, "{begat} {verb...} {folder}")
             .quiet()
             .ignore_status()
             .output()?;
@@ -172,6 +196,18 @@ impl Ground<'_> {
         Ok(fs::write(path, value.to_string())?)
     }
 
+    /// Writes the digest that a file of the same size has now into the manifest.
+    fn list(&self, name: &str) -> Result<()> {
+        let text = fs::read_to_string(self.folder.join("manifest.json"))?;
+        let manifest: Value = serde_json::from_str(&text)?;
+        let files = manifest["files"].as_array().context("there are no files")?;
+        let known = files.iter().find(|file| file["name"] == name);
+        let known = known.and_then(|file| file["sha256"].as_str());
+        let known = known.with_context(|| format!("{name} is not listed"))?;
+        let now = Sha256::of(fs::read(self.folder.join(name))?).to_string();
+        self.edit("manifest.json", |text| text.replace(known, &now))
+    }
+
     /// Makes the root image anew, from its files with a change.
     fn remake(&self, change: impl Fn(&Path) -> Result<()>) -> Result<()> {
         let image = self.folder.join("rootfs.erofs");
@@ -197,6 +233,13 @@ impl Ground<'_> {
         let run = cmd!(shell, "{loader} --library-path {libraries} {program} {arguments...}");
         Ok(run.quiet().ignore_stdout().ignore_stderr().run()?)
     }
+}
+
+/// Changes the hexadecimal digit behind the first `word`.
+fn other_digit(text: &str, word: &str) -> String {
+    let (before, behind) = text.split_once(word).unwrap_or((text, ""));
+    let other = if behind.starts_with('0') { "1" } else { "0" };
+    [before, word, other, behind.get(1..).unwrap_or_default()].concat()
 }
 
 fn without_line(text: &str, word: &str) -> String {
