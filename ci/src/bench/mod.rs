@@ -3,6 +3,7 @@
 mod documents;
 mod measure;
 mod mkosi;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub(crate) enum Bench {
     Build(Build),
     Documents(documents::Documents),
     Measure(measure::Measure),
+    Verify(verify::Verify),
 }
 
 /// `begat build` against plain mkosi of the same tool tree, which makes a disk of the same configuration.
@@ -44,6 +46,7 @@ impl Bench {
             Self::Build(build) => build.run(),
             Self::Documents(documents) => documents.run(),
             Self::Measure(measure) => measure.run(),
+            Self::Verify(verify) => verify.run(),
         }
     }
 }
