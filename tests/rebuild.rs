@@ -84,7 +84,7 @@ fn edit(bundle: &str, number: Option<u8>, change: impl Fn(&mut Value)) -> String
     let mut bundle = Bundle::parse(bundle).unwrap();
     let mut statement: Value = serde_json::from_slice(&bundle.payload).unwrap();
     change(&mut statement);
-    bundle.payload = statement.to_string().into_bytes();
+    bundle.payload = statement.to_string().into_bytes().into();
     if let Some(number) = number {
         bundle.signature = key(number).sign(&dsse::pae(&bundle.payload));
     }
@@ -112,7 +112,7 @@ fn the_host_of_a_rebuild_is_a_claim_in_its_provenance() {
     let details = &statement["predicate"]["runDetails"];
     assert_eq!(details["metadata"]["begat_host"]["kernel"], "Linux");
     assert!(
-        provenance::run(&String::from_utf8(bundle.payload).unwrap()).is_ok(),
+        provenance::run(str::from_utf8(&bundle.payload).unwrap()).is_ok(),
         "it is a provenance like any other"
     );
 }

@@ -89,7 +89,7 @@ impl Signed {
     /// Puts other bytes under a good signature.
     fn sign_other(&self, name: &str, payload: &str, key: &SigningKey) {
         let bundle = Bundle {
-            payload: payload.into(),
+            payload: payload.as_bytes().into(),
             signature: key.sign(&dsse::pae(payload.as_bytes())),
             key: key.public().id().to_string(),
         };

@@ -39,7 +39,7 @@ pub fn bundle(manifest: &Manifest, lock: &Lock, run: &Run, host: &Facts, key: &S
     let payload = model::json(&statement).into_bytes();
     Bundle {
         signature: key.sign(&dsse::pae(&payload)),
-        payload,
+        payload: payload.into(),
         key: public.id().to_string(),
     }
     .text()

@@ -106,8 +106,15 @@ fn around(predicate: &str, subject: Vec<Value>, predicate_type: &str) -> String 
         "subject": subject,
     }));
     let (before, behind) = frame.split_once(NOTHING).expect("the frame has room for a predicate");
-    let indented = predicate.trim_end().replace('\n', "\n  "); // no text in JSON has a line break
-    [before, "\"predicate\": ", &indented, behind].concat()
+    let lines = predicate.trim_end().split('\n'); // no text in JSON has a line break
+    let mut text = [before, "\"predicate\": "].concat();
+    text.reserve_exact(predicate.len() + 2 * lines.clone().count() + behind.len());
+    for (number, line) in lines.enumerate() {
+        text.push_str(if number == 0 { "" } else { "\n  " });
+        text.push_str(line);
+    }
+    text.push_str(behind);
+    text
 }
 
 /// The manifest as a resource descriptor.

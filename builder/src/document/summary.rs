@@ -53,7 +53,7 @@ pub fn bundle(summary: &Summary<'_>, key: &SigningKey) -> String {
     let payload = summary.statement().into_bytes();
     let bundle = Bundle {
         signature: key.sign(&dsse::pae(&payload)),
-        payload,
+        payload: payload.into(),
         key: key.public().id().to_string(),
     };
     bundle.text()

@@ -24,8 +24,8 @@ use crate::stage::contents;
 use crate::stage::origins::{self, Origins, Packages};
 use crate::stage::payload::Payloads;
 use crate::stage::release::Stamps;
-use crate::world::files;
 use crate::world::store::Store;
+use crate::world::{files, parallel};
 
 /// The package of the tool tree whose stub begins the UKI.
 const STUB_PACKAGE: &str = "systemd-boot-efi";
@@ -61,10 +61,11 @@ impl Described<'_> {
     /// # Errors
     /// An image with a path that nothing explains; packages that the lock does not name, or the other way around.
     pub fn documents(&self) -> Result<[(&'static str, String); 4]> {
-        let contents = self.contents()?;
-        let sbom = self.sbom(&contents)?;
+        let (contents, artifacts) = (self.contents()?, self.described()?);
+        let (listing, sbom) = parallel::both(|| listing::text(&contents), || self.sbom(&contents, &artifacts));
+        let sbom = sbom?;
         Ok([
-            ("files.jsonl", listing::text(&contents)),
+            ("files.jsonl", listing),
             ("sbom.cdx.json", sbom.cyclonedx),
             ("sbom.spdx.json", sbom.spdx2),
             ("sbom.spdx3.json", sbom.spdx3),
@@ -85,7 +86,8 @@ impl Described<'_> {
         Ok(explained.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    fn sbom(&self, contents: &[Content]) -> Result<sbom::Documents> {
+    /// The files that boot, with the digests that only bills of materials ask for.
+    fn described(&self) -> Result<Vec<Artifact<'_>>> {
         let roles = self.roles()?;
         let roles: Vec<_> = self
             .stamps
@@ -104,7 +106,10 @@ impl Described<'_> {
                 role,
             })
         });
-        let described: Vec<_> = described.collect::<Result<_>>()?;
+        described.collect()
+    }
+
+    fn sbom(&self, contents: &[Content], artifacts: &[Artifact<'_>]) -> Result<sbom::Documents> {
         let uki = fs::read(self.folder.join(file::UKI)).context("cannot read the UKI")?;
         let distribution = Distribution::of(&self.artifacts.os_release);
         let trees = [Tree::Initrd, Tree::Kernel, Tree::Root].into_iter();
@@ -117,7 +122,7 @@ impl Described<'_> {
             root_status: &self.artifacts.root_status,
             initrd_status: &self.artifacts.initrd_status,
             distributions: &distributions,
-            artifacts: &described,
+            artifacts,
             sections: &sections(&uki)?,
             contents,
             payloads: &self.payload_facts(),

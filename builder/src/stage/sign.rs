@@ -22,7 +22,7 @@ use crate::model::{Lock, Manifest};
 use crate::stage::parse::LOCK;
 use crate::stage::release::{Existing, Staging};
 use crate::stage::verify;
-use crate::world::{files, random};
+use crate::world::{files, parallel, random};
 
 /// The name of a file of the release and its text.
 pub(super) type Written = (String, String);
@@ -124,29 +124,31 @@ pub fn append(folder: &Path, files: &[Written]) -> Result<()> {
 }
 
 pub(super) fn write(staging: &Staging, files: &[Written]) -> Result<()> {
-    files.iter().try_for_each(|(name, text)| staging.write(name, text))
+    let written = parallel::map(files, |(name, text)| staging.write(name, text));
+    written.into_iter().collect()
 }
 
 impl Claims {
     /// Returns the files that a release has once `key` has signed what is claimed.
     pub fn signed_by(&self, key: &SigningKey) -> Vec<Written> {
         let sign = |statement: &Statement| key.sign(&dsse::pae(statement.text.as_bytes()));
-        self.with(self.statements.iter().map(sign), &key.public())
+        self.with(parallel::map(&self.statements, sign), &key.public())
     }
 
     /// The files of a release with these signatures, in the order of the statements.
-    fn with(&self, signatures: impl Iterator<Item = Vec<u8>>, key: &PublicKey) -> Vec<Written> {
-        let bundle = |(statement, signature): (&Statement, Vec<u8>)| {
+    fn with(&self, signatures: Vec<Vec<u8>>, key: &PublicKey) -> Vec<Written> {
+        let bundle = |(statement, signature): &(&Statement, Vec<u8>)| {
             let bundle = Bundle {
-                payload: statement.text.clone().into_bytes(),
-                signature,
+                payload: statement.text.as_bytes().into(),
+                signature: signature.clone(),
                 key: key.id().to_string(),
             };
             (Statement::bundle(&statement.name), bundle.text())
         };
+        let signed: Vec<_> = self.statements.iter().zip(signatures).collect();
         let provenance = (provenance::FILE.into(), self.provenance().text.clone());
         let record = (RECORD.into(), self.record.text());
-        let bundles = self.statements.iter().zip(signatures).map(bundle);
+        let bundles = parallel::map(&signed, bundle);
         [provenance, record].into_iter().chain(bundles).collect()
     }
 }
@@ -240,7 +242,7 @@ pub fn attach(folder: &Path, existing: Existing, from: &Path) -> Result<(Claims,
         }
         signatures.push(signature);
     }
-    let files = claims.with(signatures.into_iter(), &key);
+    let files = claims.with(signatures, &key);
     Ok((claims, files))
 }
 

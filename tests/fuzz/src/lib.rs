@@ -438,7 +438,7 @@ mod tests {
         assert_eq!(record.release, manifest.digest());
         let bundle = dsse::Bundle::parse(&fs::read_to_string("corpus/bundle/seed")?)?;
         assert!(bundle.is_signed_by(&record.key()?));
-        let statement = String::from_utf8(bundle.payload)?;
+        let statement = String::from_utf8(bundle.payload.into_owned())?;
         assert_eq!(record.statements[0].sha256, Sha256::of(&statement));
         assert_eq!(provenance::run(&statement)?.id, record.build);
         Ok(())

