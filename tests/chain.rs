@@ -20,7 +20,7 @@ use builder::model::measurements::{
     Boot, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm,
 };
 use builder::model::record::{Binding, Record, Terms};
-use builder::model::release::Manifest;
+use builder::model::release::{FileName, Manifest};
 use builder::model::{Request, Trust};
 use builder::stage::appraise::{Judge, Roots};
 use builder::stage::chain::{COMPLETION, Chain, DISPATCH, Generation, last_good};
@@ -111,7 +111,7 @@ fn launches(image: u32) -> Vec<Measurement> {
                 platform,
                 boot,
                 firmware: FirmwareFile {
-                    name: "OVMF.fd".into(),
+                    name: FileName::try_from("OVMF.fd".to_owned()).unwrap(),
                     sha256: Sha256::of("firmware"),
                 },
             },

@@ -17,6 +17,7 @@ use builder::model::measurements::{
     case_of_pages,
 };
 use builder::model::recipe::Name;
+use builder::model::release::FileName;
 use builder::model::{InitData, Profile};
 use data_encoding::{BASE64, BASE64URL};
 use measure::boot::KernelImage;
@@ -88,7 +89,7 @@ impl Release {
 
 fn launch(platform: Platform, boot: Boot, values: Vec<Measured>) -> Measurement {
     let firmware = FirmwareFile {
-        name: "OVMF.fd".into(),
+        name: FileName::try_from("OVMF.fd".to_owned()).unwrap(),
         sha256: Sha256::of("OVMF.fd"),
     };
     let launch = Launch {

@@ -30,6 +30,14 @@ const LIES: &[Attack] = &[
         says: "measurements-differ: measurements.json does not say what the files of this release lead to on SEV-SNP",
     },
     Attack {
+        name: "firmware of something else",
+        does: |ground| {
+            ground.edit("measurements.json", |text| other_digit(text, "\"sha256\": \""))?;
+            ground.list("measurements.json")
+        },
+        says: "unmeasurable: the measurements cannot be computed from the files: OVMF-amdsev.fd has the SHA-256 ",
+    },
+    Attack {
         name: "a root hash of something else",
         does: |ground| {
             ground.edit("cmdline", |text| other_digit(text, "roothash="))?;

@@ -374,6 +374,7 @@ mod tests {
 
     use super::*;
     use crate::model::measurements::{EXECUTABLES, FirmwareFile, Launch, Measurements};
+    use crate::model::release::FileName;
 
     /// A launch that reports one value.
     fn launch(quantity: Quantity, data: &str, covers: &[Part]) -> Measurement {
@@ -387,7 +388,7 @@ mod tests {
             log: EventLog::default(),
         };
         let firmware = FirmwareFile {
-            name: "OVMF.fd".into(),
+            name: FileName::try_from("OVMF.fd".to_owned()).unwrap(),
             sha256: Sha256::of("ovmf"),
         };
         Measurement {

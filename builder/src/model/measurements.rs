@@ -11,6 +11,7 @@ use measure::snp::PreVmsa;
 use measure::tdx::PageOrder;
 use serde::{Deserialize, Serialize};
 
+use super::release::FileName;
 use crate::mend::{Exit, OrMend as _};
 
 /// The predictions of a release, in the order of its recipe.
@@ -93,7 +94,12 @@ impl fmt::Display for Launch {
             Boot::Direct => "direct boot",
             Boot::Disk => "disk boot",
         };
-        write!(f, "{}, {boot}, {}", self.platform, self.firmware.name.escape_debug())
+        write!(
+            f,
+            "{}, {boot}, {}",
+            self.platform,
+            self.firmware.name.as_str().escape_debug()
+        )
     }
 }
 
@@ -135,11 +141,11 @@ pub enum Boot {
     Disk,
 }
 
-/// The firmware of a launch, as it lies in the release.
+/// The firmware of a launch: a file of the release, and of no other place.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FirmwareFile {
-    pub name: String,
+    pub name: FileName,
     pub sha256: Sha256,
 }
 
@@ -241,7 +247,7 @@ mod tests {
                 platform: Platform::Tdx,
                 boot: Boot::Direct,
                 firmware: FirmwareFile {
-                    name: "OVMF.fd".into(),
+                    name: FileName::try_from("OVMF.fd".to_owned()).unwrap(),
                     sha256: Sha256::of("ovmf"),
                 },
             },
@@ -276,5 +282,14 @@ mod tests {
         let text = Measurements { launches: vec![tdx()] }.text();
         assert!(Measurements::parse(&text.replace("\"boot\"", "\"boat\"")).is_err());
         assert!(Measurements::parse("{\"lunches\": []}").is_err());
+    }
+
+    #[test]
+    fn attack_firmware_that_is_no_file_of_the_release() {
+        let text = Measurements { launches: vec![tdx()] }.text();
+        for name in ["/dev/zero", "../other/OVMF.fd", "", "OVMF.fd/."] {
+            let other = text.replace("\"OVMF.fd\"", &format!("{name:?}"));
+            assert!(Measurements::parse(&other).is_err(), "{name}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 mod registers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::model::measurements::{
 };
 use crate::model::recipe;
 use crate::stage::release::Stamps;
-use crate::world::given;
+use crate::world::files;
 use crate::world::parallel::{self, both};
 
 use self::registers::{Case, Loaded, Machine};
@@ -88,12 +88,15 @@ fn firmware(platform: recipe::Platform, artifacts: &Artifacts, stamps: &Stamps) 
     })?;
     let mut stamps = stamps.iter();
     let stamp = stamps.find(|(name, _)| name.as_str() == found.file);
-    let (_, stamp) = stamp.with_context(|| format!("the release has no {}", found.file))?;
+    let (name, stamp) = stamp.with_context(|| format!("the release has no {}", found.file))?;
     Ok(FirmwareFile {
-        name: found.file.clone(),
+        name: name.clone(),
         sha256: stamp.sha256,
     })
 }
+
+/// What is measured as a whole has less, in bytes: sizes in it have 32 bits.
+const LIMIT: u64 = 1 << 32;
 
 /// What of a release is measured.
 pub struct Measured {
@@ -110,13 +113,23 @@ impl Measured {
     /// Reads what these launches measure from the folder of a release.
     ///
     /// # Errors
-    /// A file that is missing or cannot be read.
+    /// A file that is missing or cannot be read; firmware that is not the one that a launch names.
     pub fn read(launches: &[Launch], folder: &Path) -> Result<Self> {
-        let read = |name: &str| fs::read(folder.join(name)).with_context(|| format!("cannot read {name}"));
-        let names: BTreeSet<_> = launches.iter().map(|launch| &launch.firmware.name).collect();
-        let firmware = names.into_iter().map(|name| Ok((name.clone(), read(name)?)));
-        let (initrd, uki) = both(|| given::hash(&folder.join(file::INITRD)), || read(file::UKI));
-        let (size, digests) = initrd?;
+        let cannot = |name: &str| format!("cannot read {name}");
+        let read = |name: &str| files::read(&folder.join(name), LIMIT).with_context(|| cannot(name));
+        let named: BTreeSet<_> = launches.iter().map(|launch| &launch.firmware).collect();
+        let firmware = named.into_iter().map(|named| {
+            let (name, bytes) = (named.name.as_str(), read(named.name.as_str())?);
+            let (found, wanted) = (Sha256::of(&bytes), named.sha256);
+            anyhow::ensure!(
+                found == wanted,
+                "{name} has the SHA-256 {found}, a launch names {wanted}"
+            );
+            Ok((name.to_owned(), bytes))
+        });
+        let initrd = || files::open(&folder.join(file::INITRD)).and_then(|mut initrd| files::hash(&mut initrd));
+        let (initrd, uki) = both(initrd, || read(file::UKI));
+        let (size, digests) = initrd.with_context(|| cannot(file::INITRD))?;
         Ok(Self {
             firmware: firmware.collect::<Result<_>>()?,
             command_line: String::from_utf8(read(file::COMMAND_LINE)?)?,
@@ -198,7 +211,7 @@ impl Measured {
     /// # Errors
     /// As [`Measured::measure`], and a host that lacks what the firmware measures.
     pub fn logs(&self, launch: &Launch, host: Option<&Host>) -> Result<Vec<EventLog>> {
-        let image = self.image(&launch.firmware.name)?;
+        let image = self.image(launch.firmware.name.as_str())?;
         let cases = cases(&image, &launch.platform, &self.started(launch.boot), host)?;
         Ok(cases.into_iter().map(|case| case.outcome).collect())
     }
@@ -264,7 +277,7 @@ fn once<'a, K: Copy + Ord + Send + Sync, V: Send>(
 }
 
 fn firmware_if(launch: &Launch, needed: fn(&Launch) -> bool) -> Option<&str> {
-    needed(launch).then_some(&launch.firmware.name)
+    needed(launch).then_some(launch.firmware.name.as_str())
 }
 
 const fn is_snp(launch: &Launch) -> bool {

@@ -151,7 +151,7 @@ impl Release {
 /// The files of a release that these parts are.
 fn files(parts: &BTreeSet<Part>, firmware: &FirmwareFile) -> BTreeSet<String> {
     let file = |part: &Part| match part {
-        Part::Firmware => firmware.name.clone(),
+        Part::Firmware => firmware.name.to_string(),
         Part::Kernel => file::KERNEL.into(),
         Part::Initrd => file::INITRD.into(),
         Part::CommandLine => file::COMMAND_LINE.into(),

@@ -54,8 +54,8 @@ pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation
 /// What differs between a launch and the one that has this digest.
 fn near(release: &Release, measurement: &Measurement, observed: Sha384) -> Result<Vec<Difference>> {
     let firmware = &measurement.launch.firmware;
-    let bytes =
-        fs::read(release.folder.join(&firmware.name)).with_context(|| format!("cannot read {}", firmware.name))?;
+    let bytes = fs::read(release.folder.join(firmware.name.as_str()))
+        .with_context(|| format!("cannot read {}", firmware.name))?;
     let image = Ovmf::read(&bytes)?;
     let found = expected(release, &measurement.launch.platform)?.search(&image, observed)?;
     let files = files(&EXECUTABLES.into(), firmware);
