@@ -1,6 +1,5 @@
 //! `begat inspect`: what is in this release?
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -15,6 +14,7 @@ use crate::model::release::{FileName, Stamp};
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::parse::LOCK;
 use crate::stage::verify;
+use crate::world::files;
 
 /// Shows what a release says about itself
 ///
@@ -61,7 +61,7 @@ pub(super) fn show(folder: &Path, json: bool) -> Result<()> {
 fn read(folder: &Path, name: &str) -> Result<String> {
     let path = folder.join(name);
     let problem = format!("cannot read {}", path.display());
-    fs::read_to_string(&path).or_mend(Exit::No, problem, "see what is missing: begat verify DIR")
+    files::text(&path).or_mend(Exit::No, problem, "see what is missing: begat verify DIR")
 }
 
 impl Release {

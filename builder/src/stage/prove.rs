@@ -13,6 +13,7 @@ use crate::stage::boot::{Observed, Shape};
 use crate::stage::explain::{Difference, Explanation, events};
 use crate::stage::host::Host;
 use crate::stage::measure::Measured;
+use crate::world::files;
 
 /// Returns how the boot of a release in `folder` differs from what is predicted for it on this host: in each event of the
 /// firmware's log, and in each register that the log does not lead to.
@@ -33,7 +34,7 @@ pub fn prove(folder: &Path, shape: Shape, observed: &Observed, host: Host) -> Re
 
 /// The launch of a release on a machine with a TPM.
 fn launch(folder: &Path, shape: Shape) -> Result<Launch> {
-    let text = std::fs::read_to_string(folder.join("measurements.json")).context("cannot read measurements.json")?;
+    let text = files::text(&folder.join("measurements.json")).context("cannot read measurements.json")?;
     let launches = Measurements::parse(&text)?
         .launches
         .into_iter()

@@ -76,7 +76,7 @@ pub fn unpack(release: &Path, to: &Path) -> Result<Project> {
     }
     unpack::unpack(&mut Archive::new(archive), to).with_context(|| format!("cannot unpack {FILE}"))?;
     let text = |name: &str| {
-        let text = fs::read_to_string(release.join(name));
+        let text = files::text(&release.join(name));
         text.or_mend(Exit::Usage, format!("cannot read {name}"), "fetch the release again")
     };
     let folder = to.join(home(&Recipe::parse(&text("recipe.toml")?)?)?);

@@ -1,6 +1,5 @@
 //! Release in, findings out: do its own files lead to what it says of itself?
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -32,7 +31,7 @@ pub fn recompute(folder: &Path) -> Vec<Finding> {
 }
 
 fn measurements(folder: &Path) -> Result<Vec<Finding>> {
-    let text = fs::read_to_string(folder.join("measurements.json")).context("cannot read measurements.json")?;
+    let text = files::text(&folder.join("measurements.json")).context("cannot read measurements.json")?;
     let said = Measurements::parse(&text)?.launches;
     let launches: Vec<Launch> = said.iter().map(|said| said.launch.clone()).collect();
     let computed = Measured::read(&launches, folder)?.measure(launches)?.launches;
@@ -45,7 +44,7 @@ fn measurements(folder: &Path) -> Result<Vec<Finding>> {
 
 /// Those of the root and of the volumes.
 fn root_hashes(folder: &Path) -> Result<Vec<Finding>> {
-    let command_line = fs::read_to_string(folder.join(file::COMMAND_LINE)).context("cannot read the command line")?;
+    let command_line = files::text(&folder.join(file::COMMAND_LINE)).context("cannot read the command line")?;
     let root = command_line.split(' ').find_map(|word| word.strip_prefix("roothash="));
     let mut images = vec![(file::ROOT.to_owned(), file::VERITY.to_owned(), root)];
     for volume in contents::volumes(folder)? {
@@ -88,7 +87,7 @@ const _: () = assert!(PIECE.is_multiple_of(BLOCK as u64));
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::fs::{self, File};
 
     use uuid::Uuid;
 

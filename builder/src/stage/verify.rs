@@ -262,7 +262,7 @@ fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
 /// A folder without a manifest, or with one that is none.
 pub fn manifest(folder: &Path) -> Result<Manifest> {
     let path = folder.join(MANIFEST);
-    let text = fs::read_to_string(&path);
+    let text = files::text(&path);
     Manifest::parse(&text.or_mend(
         Exit::Usage,
         format!("cannot read {}", path.display()),

@@ -136,6 +136,16 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Returns the text of a file, which is opened as [`open`] does.
+///
+/// # Errors
+/// A file that cannot be read, that is no text, or that is larger than any document of a release.
+pub fn text(path: &Path) -> io::Result<String> {
+    /// In bytes.
+    const LIMIT: u64 = 1 << 30;
+    String::from_utf8(read(path, LIMIT)?).map_err(io::Error::other)
+}
+
 /// Returns the size and the digest of what can be read from `file`.
 ///
 /// # Errors
@@ -213,5 +223,16 @@ mod tests {
         let sha256 = Sha256::of(&bytes);
         let size = bytes.len() as u64;
         assert_eq!(stamp(&mut open()).unwrap(), Stamp { sha256, size });
+    }
+
+    #[test]
+    fn attack_a_document_that_is_a_link_or_a_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let (document, link) = (folder.path().join("document"), folder.path().join("link"));
+        fs::write(&document, "text").unwrap();
+        std::os::unix::fs::symlink(&document, &link).unwrap();
+        assert_eq!(text(&document).unwrap(), "text");
+        assert!(text(&link).is_err());
+        assert!(text(Path::new("/dev/zero")).is_err());
     }
 }

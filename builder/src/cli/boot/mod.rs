@@ -17,6 +17,7 @@ use crate::model::lock::Tree;
 use crate::model::{Lock, Recipe};
 use crate::stage::boot::{Disk, MOST_VOLUMES, Machine, Purpose, Shape};
 use crate::stage::{Work, contents, fetch};
+use crate::world::files;
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 
 /// The firmware of a release that any machine starts.
@@ -137,7 +138,7 @@ impl Args {
     fn read(&self, name: &str) -> Result<String> {
         let file = self.release.join(name);
         let problem = format!("cannot read {}", file.display());
-        fs::read_to_string(file).or_mend(Exit::Usage, problem, "name the folder of a release")
+        files::text(&file).or_mend(Exit::Usage, problem, "name the folder of a release")
     }
 }
 

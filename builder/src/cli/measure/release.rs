@@ -1,6 +1,5 @@
 //! `begat measure RELEASE`: the values of a release, computed again from its files.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,12 +9,13 @@ use crate::mend::{Exit, OrMend as _, Told};
 use crate::model::Measurements;
 use crate::model::measurements::{Launch, Measurement};
 use crate::stage::measure::Measured;
+use crate::world;
 
 /// Computes what every launch of a release will report, prints it, and compares it with what the release says.
 pub(super) fn run(folder: &Path, json: bool) -> Result<()> {
     let path = folder.join("measurements.json");
     let problem = format!("cannot read {}", path.display());
-    let text = fs::read_to_string(path).or_mend(Exit::Usage, problem, "name the folder of a release")?;
+    let text = world::files::text(&path).or_mend(Exit::Usage, problem, "name the folder of a release")?;
     let said = Measurements::parse(&text)?;
     let launches: Vec<Launch> = said
         .launches

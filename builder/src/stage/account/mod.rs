@@ -8,7 +8,6 @@ mod spdx2;
 mod spdx3;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -25,13 +24,10 @@ use crate::model::recipe::Recipe;
 use crate::stage::origins::{self, Origins};
 use crate::stage::parse::LOCK;
 use crate::stage::{contents, disk, payload};
-use crate::world::store::Store;
+use crate::world::{self, store::Store};
 
 /// The file that lists every path.
 const FILES: &str = "files.jsonl";
-
-/// What a document may have at most, in bytes: some hundred thousand files.
-const LIMIT: u64 = 1 << 30;
 
 /// One way in which the documents of a release are not true.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, thiserror::Error)]
@@ -345,13 +341,10 @@ fn invalid(document: &str, error: &anyhow::Error) -> Finding {
 }
 
 fn text(folder: &Path, name: &str) -> Result<String> {
-    let path = folder.join(name);
-    let size = fs::metadata(&path).map(|metadata| metadata.len());
-    let size = size.or_mend(
+    let text = world::files::text(&folder.join(name));
+    text.or_mend(
         Exit::No,
-        format!("there is no {name}"),
+        format!("cannot read {name}"),
         "name the folder of a whole release",
-    )?;
-    anyhow::ensure!(size <= LIMIT, "{name} has {size} bytes, more than begat reads");
-    fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))
+    )
 }

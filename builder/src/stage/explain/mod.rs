@@ -5,7 +5,6 @@ mod releases;
 mod report;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -20,7 +19,7 @@ use crate::model::measurements::{FirmwareFile, Quantity};
 use crate::model::{Lock, Manifest, Measurements};
 use crate::stage::parse::LOCK;
 use crate::stage::verify;
-use crate::world::given;
+use crate::world::{self, given};
 
 /// One side of the comparison.
 pub enum Side {
@@ -136,7 +135,7 @@ impl Release {
         let read = |name: &str| {
             let path = folder.join(name);
             let problem = format!("cannot read {}", path.display());
-            fs::read_to_string(path).or_mend(Exit::Usage, problem, "name the folder of a release")
+            world::files::text(&path).or_mend(Exit::Usage, problem, "name the folder of a release")
         };
         Ok(Self {
             folder: folder.into(),

@@ -1,7 +1,6 @@
 //! A report or a quote: which launch it is of, or what differs from the nearest one.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use anyhow::{Context as _, Result};
 use measure::event_log::Digests;
@@ -12,6 +11,7 @@ use super::{Difference, Explanation, Ovmf, Release, files};
 use crate::mend::Exit;
 use crate::model::artifacts::file;
 use crate::model::measurements::{EXECUTABLES, Measurement, Platform, Quantity};
+use crate::world::given;
 
 /// Names the launch that has this digest; where none has, the near launch that does.
 pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation> {
@@ -54,8 +54,7 @@ pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation
 /// What differs between a launch and the one that has this digest.
 fn near(release: &Release, measurement: &Measurement, observed: Sha384) -> Result<Vec<Difference>> {
     let firmware = &measurement.launch.firmware;
-    let bytes = fs::read(release.folder.join(firmware.name.as_str()))
-        .with_context(|| format!("cannot read {}", firmware.name))?;
+    let bytes = given::firmware(&release.folder.join(firmware.name.as_str()))?;
     let image = Ovmf::read(&bytes)?;
     let found = expected(release, &measurement.launch.platform)?.search(&image, observed)?;
     let files = files(&EXECUTABLES.into(), firmware);
