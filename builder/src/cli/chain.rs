@@ -39,8 +39,9 @@ enum Command {
 
 /// Verifies the last of the releases, and every generation before it down to generation 0
 ///
-/// Each must be what its manifest and its signatures say; evidence must show that the one before it, and nothing else, built
-/// it; generation 0 must be vouched for. Exits with 0 if there is nothing to be said against any of them.
+/// Each must be what its manifest and its signatures say, and lead to what it predicts; evidence must show that the one
+/// before it, and nothing else, built it; generation 0 must be vouched for. Exits with 0 if there is nothing to be said
+/// against any of them.
 #[derive(clap::Args)]
 struct Verify {
     /// The releases' folders, in any order; that which is to be verified comes last

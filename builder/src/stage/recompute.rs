@@ -15,7 +15,8 @@ use crate::stage::measure::Measured;
 use crate::world::files::{self, Opened};
 use crate::world::parallel::both;
 
-/// How much of an image a core reads at once, in bytes: a whole number of hash blocks' worth, and no more than its cache holds.
+/// How much of an image a core reads at once, in bytes: a whole number of blocks of hashes, and no more than its cache
+/// holds.
 const PIECE: u64 = 1 << 18;
 
 /// Computes the measurements of the release in `folder` again, and the root hash of its root image, and returns what
