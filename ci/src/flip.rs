@@ -132,7 +132,8 @@ pub(crate) fn check(begat: &Path, release: &Path, evidence: Option<&Path>) -> Re
     let said = fs::read(release.join(MEASUREMENTS))?;
     let honest = values(&serde_json::from_slice(&said)?)?;
     for flip in TABLE {
-        let folder = tempfile::tempdir_in("/var/tmp")?;
+        let parent = release.parent().context("a release is in a folder")?;
+        let folder = tempfile::tempdir_in(parent)?; // beside it, for hard links
         let flipped = Flipped {
             shell: &shell,
             begat,
@@ -173,11 +174,11 @@ struct Flipped<'a> {
 impl Flipped<'_> {
     /// Makes it as somebody would who wants it to be believed: the manifest names the changed file.
     fn make(&self, release: &Path, flip: &Flip) -> Result<()> {
-        for entry in fs::read_dir(release)? {
-            let entry = entry?;
-            if entry.file_name() != flip.file && entry.file_name() != MANIFEST && entry.file_name() != MEASUREMENTS {
-                std::os::unix::fs::symlink(entry.path(), self.folder.join(entry.file_name()))?;
-            }
+        let folder = self.folder;
+        let copy = cmd!(self.shell, "cp --recursive --link {release}/. {folder}");
+        copy.quiet().run()?;
+        for own in [flip.file, MANIFEST, MEASUREMENTS] {
+            fs::remove_file(folder.join(own))?;
         }
         let honest = fs::read(release.join(flip.file))?;
         let mut bytes = honest.clone();
