@@ -11,7 +11,7 @@ use std::thread::{self, ScopedJoinHandle};
 pub(crate) use rayon::join as both;
 
 /// As many threads as this machine runs at once.
-pub(crate) fn cores() -> usize {
+fn cores() -> usize {
     thread::available_parallelism().map_or(2, NonZeroUsize::get)
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> 
 pub(crate) fn map_waiting<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let work = Work::new(items);
     thread::scope(|scope| {
-        for _ in 0..threads.min(items.len()) {
+        for _ in 0..threads.clamp(1, items.len().max(1)) {
             scope.spawn(|| work.apply(&f));
         }
     });
@@ -88,7 +88,9 @@ mod tests {
         let nested = |item: &usize| map(&items, |other| item * other).iter().sum::<usize>();
         let wanted: Vec<usize> = items.iter().map(|item| item * 4851).collect();
         assert_eq!(map(&items, nested), wanted);
-        assert_eq!(map_waiting(&items, 7, nested), wanted);
+        for threads in [0, 1, 7, 200] {
+            assert_eq!(map_waiting(&items, threads, nested), wanted);
+        }
         assert_eq!(
             both(|| map(&items, nested), || map(&[0; 0], nested)),
             (wanted, Vec::new())
