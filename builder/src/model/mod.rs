@@ -41,7 +41,26 @@ pub(crate) fn json(value: &impl serde::Serialize) -> String {
 /// As [`json`], of what is a value already: a large one is not copied. `json!` copies what it is made of, `into` does not.
 pub(crate) fn json_of(mut value: serde_json::Value) -> String {
     value.sort_all_objects(); // they are sorted already, unless some crate asked serde_json to keep their order
-    let mut text = serde_json::to_string_pretty(&value).expect("a value has a text");
+    json_in_order(&value)
+}
+
+/// As [`json`], of what has its keys sorted: they are written as they come.
+pub(crate) fn json_in_order(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("keys are text and nothing is a float");
     text.push('\n');
     text
+}
+
+/// A list of values of which each is made when it is written, and gone afterwards: together they have many times the size
+/// of their text.
+pub(crate) struct OneByOne<F>(pub(crate) F);
+
+impl<F: Fn() -> I, I: IntoIterator<Item = serde_json::Value>> serde::Serialize for OneByOne<F> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let sorted = (self.0)().into_iter().map(|mut value| {
+            value.sort_all_objects();
+            value
+        });
+        serializer.collect_seq(sorted)
+    }
 }

@@ -5,49 +5,65 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use measure::Sha256;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::agent::Agent;
 use super::bill::{Bill, File, How};
 use super::component::{Component, Form, Kind};
 use super::{LISTING, NOASSERTION, Role, element_id};
-use crate::model;
 use crate::model::contents::Origin;
 use crate::model::lock::Package;
 use crate::model::payload;
+use crate::model::{self, OneByOne};
 
 /// Returns the text of the document; `listing` is the digest of the view that lists the files.
 ///
 /// A release does not know its generation, so that this is the first version of its document.
 pub(super) fn text(bill: &Bill<'_>, listing: Sha256) -> String {
-    let files = bill
-        .files
-        .iter()
-        .filter(|file| file.package.is_none())
-        .map(|file| unowned(bill, file));
-    let parts = bill
-        .components
-        .iter()
-        .filter(|(_, part)| !is_product(part) && part.kind != Kind::Source);
-    let parts = parts.map(|(id, part)| component(bill, id, part));
-    let mut document = json!({
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "serialNumber": bill.lineage.urn().to_string(),
-        "version": 1,
-        "metadata": metadata(bill),
-        "compositions": compositions(bill),
-        "formulation": [{ "bom-ref": "build", "components": tools(bill) }],
-        "externalReferences": [{
+    model::json_in_order(&Document {
+        format: "CycloneDX",
+        components: OneByOne(|| components(bill)),
+        compositions: compositions(bill),
+        dependencies: dependencies(bill),
+        external_references: json!([{
             "type": "bom",
             "url": LISTING,
             "comment": "The same, with every file of the images.",
             "hashes": [hash("SHA-256", listing)],
-        }],
-    });
-    document["components"] = parts.chain(files).collect();
-    document["dependencies"] = dependencies(bill).into();
-    model::json_of(document)
+        }]),
+        formulation: json!([{ "bom-ref": "build", "components": tools(bill) }]),
+        metadata: metadata(bill),
+        serial_number: bill.lineage.urn().to_string(),
+        specification: "1.6",
+        version: 1,
+    })
+}
+
+/// Its fields are sorted by name.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<Components> {
+    #[serde(rename = "bomFormat")]
+    format: &'static str,
+    components: Components,
+    compositions: Vec<Value>,
+    dependencies: Vec<Value>,
+    external_references: Value,
+    formulation: Value,
+    metadata: Value,
+    serial_number: String,
+    #[serde(rename = "specVersion")]
+    specification: &'static str,
+    version: u64,
+}
+
+fn components(bill: &Bill<'_>) -> impl Iterator<Item = Value> {
+    let files = bill.files.iter().filter(|file| file.package.is_none());
+    let parts = bill.components.iter();
+    let parts = parts.filter(|(_, part)| !is_product(part) && part.kind != Kind::Source);
+    let parts = parts.map(|(id, part)| component(bill, id, part));
+    parts.chain(files.map(|file| unowned(bill, file)))
 }
 
 /// The document is about the disk: everything else is in it or boots it.

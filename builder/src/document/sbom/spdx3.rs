@@ -6,17 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use measure::Sha256;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Role;
 use super::agent::Agent;
 use super::bill::{Bill, File, How};
 use super::component::{Component, Form, Kind};
-use crate::model;
 use crate::model::contents::Origin;
 use crate::model::lock::{Package, Source};
 use crate::model::payload;
 use crate::model::supplier;
+use crate::model::{self, OneByOne};
 
 const CONTEXT: &str = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld";
 const CREATION: &str = "_:creation";
@@ -37,19 +38,19 @@ const NOBODY: Agent<'static> = Agent {
 pub(super) fn text(bill: &Bill<'_>) -> String {
     let namespace = format!("https://spdx.org/spdxdocs/{}-{}#", bill.facts.name, bill.lineage);
     let view = View { bill, namespace };
-    let graph: Vec<_> = [view.creation(), view.document(), view.bill_of_materials(), view.build()]
-        .into_iter()
-        .chain(view.tools())
-        .chain(view.agents())
-        .chain(view.licences())
-        .chain(view.components())
-        .chain(view.inputs())
-        .chain(view.files())
-        .chain(view.relations())
-        .collect();
-    let mut document = json!({ "@context": CONTEXT });
-    document["@graph"] = graph.into();
-    model::json_of(document)
+    model::json_in_order(&Document {
+        context: CONTEXT,
+        graph: OneByOne(|| view.elements()),
+    })
+}
+
+/// Its fields are sorted by name.
+#[derive(Serialize)]
+struct Document<'a, Elements> {
+    #[serde(rename = "@context")]
+    context: &'a str,
+    #[serde(rename = "@graph")]
+    graph: Elements,
 }
 
 struct View<'a> {
@@ -69,6 +70,18 @@ impl<'a> View<'a> {
 
     fn element(&self, class: &str, id: &str, name: &str) -> Value {
         json!({ "type": class, "spdxId": self.id(id), "creationInfo": CREATION, "name": name })
+    }
+
+    fn elements(&self) -> impl Iterator<Item = Value> {
+        [self.creation(), self.document(), self.bill_of_materials(), self.build()]
+            .into_iter()
+            .chain(self.tools())
+            .chain(self.agents())
+            .chain(self.licences())
+            .chain(self.components())
+            .chain(self.inputs())
+            .chain(self.files())
+            .chain(self.relations())
     }
 
     fn creation(&self) -> Value {

@@ -784,6 +784,16 @@ fn a_crate_is_linked_into_its_program_in_every_view() -> Result<()> {
     Ok(())
 }
 
+/// Whatever a crate of the build asks serde_json to do with them.
+#[test]
+fn keys_are_sorted_in_every_view() -> Result<()> {
+    let documents = Case::default().make()?;
+    for text in [documents.spdx3, documents.cyclonedx, documents.spdx2] {
+        assert_eq!(crate::model::json_of(serde_json::from_str(&text)?), text);
+    }
+    Ok(())
+}
+
 #[test]
 fn the_other_views_name_the_digest_of_the_one_that_lists_files() -> Result<()> {
     let documents = Case::default().make()?;
