@@ -25,7 +25,7 @@ use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
 use crate::stage::origins::Packages;
 use crate::stage::parse::LOCK;
-use crate::stage::release::{Staging, Stamps};
+use crate::stage::release::{Hashes, Staging, Stamps};
 use crate::stage::{fetch, payload, recipe, rules, say, sign};
 use crate::world::clock;
 use crate::world::room::{self, Place};
@@ -143,11 +143,12 @@ impl Build<'_> {
         packages.extend(describe::packages_beside(self.lock, self.means.store)?);
         rules::check_artifacts(&artifacts, folder)?;
         say("measure", "what each launch will report");
-        let stamps = staging.stamps(Stamps::new())?;
+        let hashes = staging.hashes()?;
+        let stamps = hashes.iter().map(|(name, (stamp, _))| (name.clone(), *stamp)).collect();
         let launches = measure::launches(&self.means.project.recipe.launch, &artifacts, &stamps)?;
         let measurements = Measured::read(&launches, folder)?.measure(launches)?;
         say("release", "documents and manifest");
-        self.write_documents(folder, (&artifacts, &packages), &stamps, &measurements)?;
+        self.write_documents(folder, (&artifacts, &packages), (&stamps, &hashes), &measurements)?;
         Ok(stamps)
     }
 
@@ -155,7 +156,7 @@ impl Build<'_> {
         &self,
         folder: &Path,
         (artifacts, packages): (&Artifacts, &Packages),
-        stamps: &Stamps,
+        (stamps, hashes): (&Stamps, &Hashes),
         measurements: &Measurements,
     ) -> Result<()> {
         let payloads = payload::all(self.lock, self.means.store)?;
@@ -165,7 +166,7 @@ impl Build<'_> {
             recipe: &self.means.project.recipe,
             lock: self.lock,
             artifacts,
-            stamps,
+            hashes,
             packages,
         };
         let fixed = [

@@ -23,9 +23,9 @@ use crate::model::volume;
 use crate::stage::contents;
 use crate::stage::origins::{self, Origins, Packages};
 use crate::stage::payload::Payloads;
-use crate::stage::release::Stamps;
+use crate::stage::release::Hashes;
+use crate::world::parallel;
 use crate::world::store::Store;
-use crate::world::{files, parallel};
 
 /// The package of the tool tree whose stub begins the UKI.
 const STUB_PACKAGE: &str = "systemd-boot-efi";
@@ -39,7 +39,8 @@ pub struct Described<'a> {
     pub recipe: &'a Recipe,
     pub lock: &'a Lock,
     pub artifacts: &'a Artifacts,
-    pub stamps: &'a Stamps,
+    /// Of the files that boot; what else is among them is not described.
+    pub hashes: &'a Hashes,
     pub packages: &'a Packages,
     pub payloads: &'a Payloads,
 }
@@ -86,27 +87,18 @@ impl Described<'_> {
         Ok(explained.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// The files that boot, with the digests that only bills of materials ask for.
+    /// The files that boot.
     fn described(&self) -> Result<Vec<Artifact<'_>>> {
         let roles = self.roles()?;
-        let roles: Vec<_> = self
-            .stamps
-            .iter()
-            .filter_map(|(name, stamp)| Some((name.as_str(), *stamp, *roles.get(name.as_str())?)))
-            .collect();
-        let digests = files::for_each(&roles, |(name, _, _)| {
-            files::open(&self.folder.join(name)).and_then(|mut file| files::sha512(&mut file))
-        });
-        let described = roles.into_iter().zip(digests).map(|((name, stamp, role), sha512)| {
-            let sha512 = sha512.with_context(|| format!("cannot read {name} of the release"))?;
-            Ok(Artifact {
-                name,
-                stamp,
-                sha512,
-                role,
+        let described = self.hashes.iter().filter_map(|(name, (stamp, sha512))| {
+            Some(Artifact {
+                name: name.as_str(),
+                stamp: *stamp,
+                sha512: *sha512,
+                role: *roles.get(name.as_str())?,
             })
         });
-        described.collect()
+        Ok(described.collect())
     }
 
     fn sbom(&self, contents: &[Content], artifacts: &[Artifact<'_>]) -> Result<sbom::Documents> {
@@ -204,10 +196,10 @@ impl Described<'_> {
             (file::UKI, Role::Uki { stub: STUB_PACKAGE }),
             (file::VERITY, Role::Verity),
         ];
-        let volumes = self.stamps.keys().filter_map(|file| {
+        let volumes = self.hashes.keys().filter_map(|file| {
             let file = file.as_str();
             let image = volume::Name::of_image(file).map(|_| Role::Volume);
-            let image_of = |name: volume::Name| self.stamps.keys().find(|file| file.as_str() == name.image());
+            let image_of = |name: volume::Name| self.hashes.keys().find(|file| file.as_str() == name.image());
             let tree = || {
                 let image = volume::Name::of_verity(file).and_then(image_of)?;
                 Some(Role::VolumeVerity { image: image.as_str() })

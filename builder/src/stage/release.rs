@@ -14,6 +14,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use measure::Sha512;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::mend::{Exit, OrMend as _};
@@ -31,6 +32,9 @@ pub enum Existing {
 
 /// The size and digest of each file of a release.
 pub type Stamps = BTreeMap<FileName, Stamp>;
+
+/// As [`Stamps`], with the digest that only bills of materials ask for.
+pub type Hashes = BTreeMap<FileName, (Stamp, Sha512)>;
 
 /// A release that is being built. Dropped before it is published, it is gone.
 #[derive(Debug)]
@@ -65,12 +69,20 @@ impl Staging {
         self.folder.path()
     }
 
-    /// Hashes the files that are not `known` yet, writes them through to the disk, and returns them all.
+    /// Hashes the files that are there, and writes them through to the disk; each is read once.
     ///
     /// # Errors
     /// Something in the folder that no release has; a file that cannot be read.
+    pub fn hashes(&self) -> Result<Hashes> {
+        hash(self.folder(), &Stamps::new(), files::stamp_and_sha512)
+    }
+
+    /// Hashes the files that are not `known` yet, writes them through to the disk, and returns them all.
+    ///
+    /// # Errors
+    /// As [`hashes`](Self::hashes).
     pub fn stamps(&self, mut known: Stamps) -> Result<Stamps> {
-        let new = stamps(self.folder(), &known)?;
+        let new = hash(self.folder(), &known, files::stamp)?;
         known.extend(new);
         Ok(known)
     }
@@ -219,7 +231,11 @@ fn parent(destination: &Path) -> &Path {
 }
 
 /// Hashes the files of a release that are not `known` yet and writes each through to the disk on the way.
-fn stamps(folder: &Path, known: &Stamps) -> Result<Stamps> {
+fn hash<T: Send>(
+    folder: &Path,
+    known: &Stamps,
+    hash: impl Fn(&mut File) -> io::Result<T> + Sync,
+) -> Result<BTreeMap<FileName, T>> {
     let mut names = Vec::new();
     for Entry { path, kind } in files::list(folder)? {
         match kind {
@@ -231,16 +247,16 @@ fn stamps(folder: &Path, known: &Stamps) -> Result<Stamps> {
         }
     }
     names.retain(|name| !known.contains_key(name));
-    let stamps = files::for_each(&names, |name| {
+    let hashes = files::for_each(&names, |name| {
         let mut file = files::open(&folder.join(name.as_str()))?;
-        let stamp = files::stamp(&mut file)?;
-        file.sync_all().map(|()| stamp)
+        let hashes = hash(&mut file)?;
+        file.sync_all().map(|()| hashes)
     });
-    let stamped = names.into_iter().zip(stamps).map(|(name, stamp)| {
-        let stamp = stamp.with_context(|| format!("cannot read {name} of the release"));
-        Ok((name, stamp?))
+    let hashed = names.into_iter().zip(hashes).map(|(name, hashes)| {
+        let hashes = hashes.with_context(|| format!("cannot read {name} of the release"));
+        Ok((name, hashes?))
     });
-    stamped.collect()
+    hashed.collect()
 }
 
 fn file_name(path: &Path) -> Result<FileName> {

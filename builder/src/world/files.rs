@@ -157,6 +157,20 @@ pub fn stamp(file: &mut File) -> io::Result<Stamp> {
     Ok(Stamp { sha256, size })
 }
 
+/// Returns the size and both digests of what can be read from `file`, which is read once.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn stamp_and_sha512(file: &mut File) -> io::Result<(Stamp, Sha512)> {
+    let (mut sha256, mut sha512) = (sha2::Sha256::new(), sha2::Sha512::new());
+    let size = stream(file, |bytes| {
+        sha256.update(bytes);
+        sha512.update(bytes);
+    })?;
+    let sha256 = <[u8; 32]>::from(sha256.finalize()).into();
+    Ok((Stamp { sha256, size }, <[u8; 64]>::from(sha512.finalize()).into()))
+}
+
 /// Returns the size in bytes and the digests of what can be read from `file`, which is read once.
 ///
 /// # Errors
@@ -222,7 +236,11 @@ mod tests {
         assert_eq!(hash(&mut open()).unwrap(), (bytes.len() as u64, Digests::of(&bytes)));
         let sha256 = Sha256::of(&bytes);
         let size = bytes.len() as u64;
-        assert_eq!(stamp(&mut open()).unwrap(), Stamp { sha256, size });
+        let wanted = Stamp { sha256, size };
+        assert_eq!(stamp(&mut open()).unwrap(), wanted);
+        let sha512 = Sha512::of(&bytes);
+        assert_eq!(stamp_and_sha512(&mut open()).unwrap(), (wanted, sha512));
+        assert_eq!(super::sha512(&mut open()).unwrap(), sha512);
     }
 
     #[test]

@@ -7,14 +7,14 @@ use xshell::cmd;
 
 use crate::host;
 
-/// What the documents of a recipe cost, as a share of the CPU time of its whole build.
+/// What the documents of a recipe cost, as a share of the time of its whole build: of all cores, and on the wall.
 ///
 /// The whole is `begat build --sign` with all processes that it starts; the store is filled before. Of the documents is
 /// what no build without them would do: the digests of what the packages consist of (from packages that were decompressed
 /// for dpkg: that counts as installing), their way out of the sandbox, reading the packages of firmware and stub,
-/// reading both images back, writing the three bills and the list of files, and signing. It is done once more, on the
-/// release that was built, by the same functions. Hashing the files for the manifest counts as building, and so do
-/// reference values and policy, which take no time.
+/// the digests that only bills of materials ask for, reading both images back, writing the three bills and the list of
+/// files, and signing. It is done once more, on the release that was built, by the same functions. Hashing the files
+/// for the manifest counts as building, and so do reference values and policy, which take no time.
 #[derive(clap::Args)]
 pub(crate) struct Documents {
     /// The folder of the recipe
