@@ -52,6 +52,10 @@ struct State {
     planned: Vec<Planned>,
     log: Vec<Request>,
     referrers_api: bool,
+    /// Everything that refers to something is said to refer to whatever is asked for.
+    lists_all: bool,
+    /// Where the list of referrers goes on.
+    next: Option<String>,
     /// What `Authorization` must be.
     authorization: Option<String>,
     challenge: String,
@@ -99,6 +103,16 @@ impl Registry {
     pub(crate) fn without_referrers_api(self) -> Self {
         self.state.lock().unwrap().referrers_api = false;
         self
+    }
+
+    /// Lists as referrers of anything what refers to something.
+    pub(crate) fn lists_all_as_referrers(&self) {
+        self.state.lock().unwrap().lists_all = true;
+    }
+
+    /// Says that the list of referrers goes on there.
+    pub(crate) fn goes_on(&self, url: &str) {
+        self.state.lock().unwrap().next = Some(url.to_owned());
     }
 
     /// Wants this `Authorization`, and says so with this challenge.
@@ -293,7 +307,8 @@ impl State {
         let manifests = self.manifests.iter().filter(|(name, _)| name.starts_with("sha256:"));
         let listed = manifests.filter_map(|(name, bytes)| {
             let manifest: serde_json::Value = serde_json::from_slice(bytes).unwrap();
-            (manifest["subject"]["digest"] == subject).then(|| {
+            let refers = manifest["subject"].is_object() && self.lists_all;
+            (refers || manifest["subject"]["digest"] == subject).then(|| {
                 serde_json::json!({"mediaType": manifest["mediaType"], "digest": name, "size": bytes.len(),
                     "artifactType": manifest["artifactType"], "annotations": {}})
             })
@@ -301,7 +316,13 @@ impl State {
         let listed: Vec<_> = listed.collect();
         let index = serde_json::json!({"schemaVersion": 2, "manifests": listed,
             "mediaType": "application/vnd.oci.image.index.v1+json"});
-        ok(200, index.to_string().into_bytes())
+        let mut reply = ok(200, index.to_string().into_bytes());
+        let link = self
+            .next
+            .iter()
+            .map(|url| ("Link".into(), format!("<{url}>; rel=\"next\"")));
+        reply.headers.extend(link);
+        reply
     }
 }
 

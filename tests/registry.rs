@@ -53,7 +53,7 @@ impl Fixture {
         let staging = Staging::begin(&folder.path().join("release"), Existing::Refuse).unwrap();
         fixture::fill(staging.folder());
         let large: Vec<u8> = (0..2_500_000_u32).flat_map(u32::to_le_bytes).collect();
-        fs::write(staging.folder().join("rootfs.erofs"), large).unwrap();
+        fs::write(staging.folder().join("rootfs.verity"), large).unwrap();
         staging.publish(fixture::origin(), Stamps::new()).unwrap();
         let access = Access {
             limits: LIMITS,
@@ -221,7 +221,7 @@ fn without_the_referrers_api_a_tag_lists_it_after_what_others_have_listed() {
 fn a_download_that_is_cut_at_90_percent_goes_on_from_there() {
     let (fixture, registry) = (Fixture::large(), Registry::start());
     fixture.push(&registry).unwrap();
-    let large = digest(&fs::read(fixture.path("release/rootfs.erofs")).unwrap());
+    let large = digest(&fs::read(fixture.path("release/rootfs.verity")).unwrap());
     registry.forget_requests();
     registry.plan("GET", &large, 1, Fault::CutAnswer(9_000_000));
     fixture.comes_back(&registry);
@@ -262,7 +262,7 @@ fn an_upload_that_is_always_cut_at_the_same_place_is_given_up() {
     let error = fixture.push(&registry).unwrap_err();
     let report = mend::report(&error);
     assert!(
-        report.contains("cannot send rootfs.erofs") && report.contains("mend: try again"),
+        report.contains("cannot send rootfs.verity") && report.contains("mend: try again"),
         "{report}"
     );
     assert_eq!(count(&registry.requests(), "PATCH", ""), 3);
@@ -355,23 +355,29 @@ fn a_planted_a_removed_and_a_swapped_file_are_refused() {
     fixture.is_refused(&registry, Exit::No, "application/evil");
 }
 
-/// Attaches files to the release as a build does.
+/// Attaches a file to the release as a build does; it consists of its own name.
 fn attach(registry: &Registry, name: &str) {
+    attach_with(registry, name, |_| {});
+}
+
+/// As [`attach`], with a change.
+fn attach_with(registry: &Registry, name: &str, change: impl FnOnce(&mut Value)) {
     let subject = digest(&registry.manifest("1").unwrap());
     registry.put_blob(name.as_bytes());
-    let build = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    let mut build = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "application/vnd.begat.build.v1",
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2},
         "layers": [{"mediaType": "text/plain", "digest": digest(name.as_bytes()), "size": name.len(),
             "annotations": {"org.opencontainers.image.title": name}}],
         "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject, "size": 1}});
+    change(&mut build);
     registry.put_manifest(&digest(build.to_string().as_bytes()), build.to_string().as_bytes());
 }
 
 #[test]
 fn what_somebody_has_attached_cannot_change_the_release() {
     for (name, why) in [
-        ("evil.sh", "not-listed: \"evil.sh\""),
+        ("evil.sh", "brings the file evil.sh, which is none of a build"),
         ("vmlinuz", "brings the file vmlinuz"),
         ("manifest.json", "brings the file manifest.json"),
         ("../evil.sh", "a plain path below it"),
@@ -384,11 +390,48 @@ fn what_somebody_has_attached_cannot_change_the_release() {
 }
 
 #[test]
+fn attack_records_and_signatures_that_are_none_are_attached() {
+    for (name, why) in [
+        ("record.json", "signature-unreadable: record.json"),
+        ("record.sigstore.json", "signature-missing: record.json"),
+    ] {
+        let (fixture, registry) = (Fixture::new(), Registry::start());
+        fixture.push(&registry).unwrap();
+        attach(&registry, name);
+        fixture.is_refused(&registry, Exit::No, why);
+    }
+}
+
+#[test]
+fn attack_a_build_of_another_release_is_attached() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    fixture.push(&registry).unwrap();
+    attach_with(&registry, "record.json", |build| {
+        build["subject"]["digest"] = digest(b"another").into();
+    });
+    registry.lists_all_as_referrers();
+    fixture.is_refused(&registry, Exit::No, "is a build of another release");
+}
+
+#[test]
+fn attack_files_that_would_fill_any_disk_are_attached() {
+    for size in [u64::MAX, 1 << 40] {
+        let (fixture, registry) = (Fixture::new(), Registry::start());
+        fixture.push(&registry).unwrap();
+        attach_with(&registry, "record.json", |build| {
+            build["layers"][0]["size"] = size.into();
+        });
+        fixture.is_refused(&registry, Exit::No, "more than any release");
+        assert_eq!(count(&registry.requests(), "GET", &digest(b"record.json")), 0);
+    }
+}
+
+#[test]
 fn of_two_builds_one_must_be_chosen() {
     let (fixture, registry) = (Fixture::new(), Registry::start());
     fixture.push(&registry).unwrap();
-    attach(&registry, "one");
-    attach(&registry, "two");
+    attach(&registry, "record.json");
+    attach(&registry, "record.sigstore.json");
     fixture.is_refused(&registry, Exit::Usage, "--build DIGEST");
 }
 
@@ -410,6 +453,16 @@ fn a_changed_release_is_not_sent() {
     let error = fixture.push(&registry).unwrap_err();
     assert_eq!(mend::exit_code(&error), Exit::No);
     assert!(registry.requests().is_empty());
+}
+
+#[test]
+fn attack_a_record_that_is_none_is_not_sent() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    fs::write(fixture.path("release/record.json"), "{\"forged\":true}").unwrap();
+    let error = fixture.push(&registry).unwrap_err();
+    assert!(mend::report(&error).contains("record.json"), "{}", mend::report(&error));
+    assert_eq!(mend::exit_code(&error), Exit::No);
+    assert_eq!(registry.requests().len(), 0);
 }
 
 #[test]
@@ -491,6 +544,64 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     let there = other.requests();
     assert_eq!(there.len(), 1);
     assert_eq!(there[0].headers.get("authorization"), None);
+}
+
+/// Another host that a registry leads to, asks for credentials, and names itself as who hands out tokens for them.
+fn greedy() -> Registry {
+    let other = Registry::start();
+    let realm = format!("Bearer realm=\"http://{}/token\",service=\"s\"", other.host);
+    other.wants("Bearer t0ken", &realm);
+    other.gives("t0ken", &format!("Basic {ALICE}"));
+    other
+}
+
+#[track_caller]
+fn was_told_nothing(other: &Registry) {
+    let requests = other.requests();
+    assert_ne!(requests.len(), 0);
+    assert!(
+        requests
+            .iter()
+            .all(|request| !request.headers.contains_key("authorization"))
+    );
+}
+
+#[test]
+fn attack_a_host_that_a_redirect_leads_to_asks_for_the_password() {
+    let (registry, other) = (Registry::start(), greedy());
+    registry.wants(&format!("Basic {ALICE}"), "Basic realm=\"registry\"");
+    let fixture = Fixture::new().with_login(&registry, ALICE);
+    fixture.push(&registry).unwrap();
+    let kernel = digest(&fs::read(fixture.path("release/vmlinuz")).unwrap());
+    let elsewhere = format!("http://{}/blob", other.host);
+    registry.plan("GET", &kernel, 100, Fault::Status(307, vec![("Location", elsewhere)]));
+    fixture.is_refused(&registry, Exit::Outside, "another host, which wants credentials");
+    was_told_nothing(&other);
+}
+
+#[test]
+fn attack_an_upload_and_a_list_that_go_on_at_another_host() {
+    let (registry, other) = (Registry::start(), greedy());
+    registry.wants(&format!("Basic {ALICE}"), "Basic realm=\"registry\"");
+    let fixture = Fixture::new().with_login(&registry, ALICE);
+    let elsewhere = format!("http://{}/upload", other.host);
+    registry.plan(
+        "POST",
+        "uploads",
+        100,
+        Fault::Status(202, vec![("Location", elsewhere)]),
+    );
+    let report = mend::report(&fixture.push(&registry).unwrap_err());
+    assert!(report.contains("another host, which wants credentials"), "{report}");
+    was_told_nothing(&other);
+
+    let (registry, other) = (Registry::start(), greedy());
+    registry.wants(&format!("Basic {ALICE}"), "Basic realm=\"registry\"");
+    let fixture = Fixture::new().with_login(&registry, ALICE);
+    fixture.push(&registry).unwrap();
+    registry.goes_on(&format!("http://{}/more", other.host));
+    fixture.is_refused(&registry, Exit::Outside, "another host, which wants credentials");
+    was_told_nothing(&other);
 }
 
 #[test]

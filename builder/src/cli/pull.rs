@@ -82,6 +82,8 @@ impl Args {
         if self.digest.is_none() {
             println!("not checked: whether this is the release that you want: --digest");
         }
+        let shown = self.output.display();
+        println!("not checked: who built and signed it, and whether it is valid now: begat verify {shown}");
     }
 }
 

@@ -12,12 +12,15 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::oci::{self, Descriptor, Digest, Name, Reference};
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
 use crate::stage::release::Staging;
-use crate::stage::verify::verify;
+use crate::stage::verify::{is_of_a_build, verify_at_any_time};
 use crate::world::registry::{Blob, Registry};
 use crate::world::store::Store;
 
 /// What a `manifest.json` has at most, in bytes, as for `begat verify`.
 const MANIFEST_LIMIT: u64 = 64 << 20;
+
+/// What a release has at most, in bytes.
+const LIMIT: u64 = 1 << 40;
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -49,13 +52,9 @@ pub fn pull(wanted: &Wanted, registry: &Registry, store: &Store, staging: Stagin
     agree(&manifest, &files)?;
     let build = build(registry, &digest, wanted.build)?;
     if let Some(build) = &build {
-        let (own, _) = read_artifact(registry, &Name::Digest(*build), artifact::BUILD)?;
-        let own = self::files(&own)?;
-        if let Some(name) = own.keys().find(|name| files.contains_key(*name)) {
-            return Err(no(format!("{build} brings the file {name}, which is the release's")));
-        }
-        files.extend(own);
+        files.extend(files_of(build, &digest, registry, &manifest)?);
     }
+    bounded(&files)?;
     fetch(&files, registry, store, staging.folder())?;
     check(staging.folder(), manifest.digest())?;
     staging.adopt()?;
@@ -111,6 +110,37 @@ fn files(artifact: &oci::Manifest) -> Result<BTreeMap<String, Stamp>> {
         }
     }
     Ok(files)
+}
+
+/// The files of a build of this release: those that a build may have.
+fn files_of(
+    build: &Digest,
+    release: &Digest,
+    registry: &Registry,
+    manifest: &Manifest,
+) -> Result<BTreeMap<String, Stamp>> {
+    let (artifact, _) = read_artifact(registry, &Name::Digest(*build), artifact::BUILD)?;
+    if artifact.subject.as_ref().map(|subject| subject.digest) != Some(*release) {
+        return Err(no(format!("{build} is a build of another release")));
+    }
+    let files = files(&artifact)?;
+    let of_a_build = |name: &str| {
+        let listed = manifest.files.keys().any(|file| file.as_str() == name);
+        !listed && is_of_a_build(Path::new(name), manifest)
+    };
+    match files.keys().find(|name| !of_a_build(name)) {
+        Some(name) => Err(no(format!("{build} brings the file {name}, which is none of a build"))),
+        None => Ok(files),
+    }
+}
+
+/// Refuses what would fill any disk: only whoever wrote the artifact says how large its files are.
+fn bounded(files: &BTreeMap<String, Stamp>) -> Result<()> {
+    let size = files.values().fold(0_u64, |sum, stamp| sum.saturating_add(stamp.size));
+    match size > LIMIT {
+        true => Err(no(format!("its files have {size} bytes, more than any release"))),
+        false => Ok(()),
+    }
 }
 
 fn read_manifest(
@@ -193,7 +223,7 @@ fn fetch(files: &BTreeMap<String, Stamp>, registry: &Registry, store: &Store, fo
 }
 
 fn check(folder: &Path, release: Sha256) -> Result<()> {
-    let verdict = verify(folder, Some(release))?;
+    let verdict = verify_at_any_time(folder, Some(release))?;
     if verdict.findings.is_empty() {
         return Ok(());
     }

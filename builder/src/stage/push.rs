@@ -14,7 +14,7 @@ use crate::mend::Exit;
 use crate::model::oci::{self, Descriptor, Digest, Name};
 use crate::model::release::{MANIFEST, Manifest, Stamp};
 use crate::stage::say;
-use crate::stage::verify::verify;
+use crate::stage::verify::verify_at_any_time;
 use crate::world::files::{self, Kind};
 use crate::world::registry::{Blob, Registry};
 
@@ -91,12 +91,12 @@ pub fn push(folder: &Path, registry: &Registry, tag: &str, tagged: Tagged) -> Re
 
 /// The manifest of a release without findings.
 fn whole(folder: &Path) -> Result<Manifest> {
-    let verdict = verify(folder, None)?;
+    let verdict = verify_at_any_time(folder, None)?;
     match (verdict.manifest, verdict.findings.first()) {
         (Some(manifest), None) => Ok(manifest),
         (_, finding) => {
             let finding = finding.map(ToString::to_string).unwrap_or_default();
-            let problem = format!("{} is not what its manifest says: {finding}", folder.display());
+            let problem = format!("{} is not what it says: {finding}", folder.display());
             Err(Exit::No.because(
                 problem,
                 format!("see all that is wrong with it: begat verify {}", folder.display()),

@@ -7,6 +7,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use measure::Sha256;
 
 use crate::mend::{Exit, OrMend as _};
@@ -74,6 +75,20 @@ pub fn verify_whole(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> R
         .findings
         .extend(artifacts.into_iter().filter(|_| verdict.measured));
     verdict.record = record;
+    Ok(verdict)
+}
+
+/// As [`verify_whole`], whoever has signed it, and whether or not it is valid now.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_at_any_time(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
+    let demand = Demand {
+        key: None,
+        at: Timestamp::UNIX_EPOCH,
+    };
+    let mut verdict = verify_whole(folder, wanted, &demand)?;
+    verdict.findings.retain(|finding| !finding.is_about_time());
     Ok(verdict)
 }
 
@@ -234,19 +249,14 @@ fn unreadable(file: FileName, error: &io::Error) -> Finding {
 fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
     let listed = manifest.files.keys().map(|name| Path::new(name.as_str()));
     let listed: BTreeSet<&Path> = listed.chain([Path::new(MANIFEST)]).collect();
-    let own = [DISPATCH, COMPLETION, log::PROOF].map(Path::new);
-    let of_builds = own
-        .iter()
-        .filter_map(|path| path.parent())
-        .chain([Path::new(rebuilds::FOLDER)]);
+    let of_builds = EVIDENCE.iter().filter_map(|name| Path::new(name).parent());
+    let of_builds = of_builds.chain([Path::new(rebuilds::FOLDER)]);
     let folders = listed.iter().flat_map(|path| path.ancestors().skip(1)).chain(of_builds);
     let folders: BTreeSet<&Path> = folders.collect();
     let belongs = |entry: &&Entry| {
         let path = entry.path.as_path();
-        let signed = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
-        let of_this_build = signed || own.contains(&path) || rebuilds::is_part(path);
-        let of_this_build = of_this_build && entry.kind == Kind::File;
-        listed.contains(path) || of_this_build || (entry.kind == Kind::Directory && folders.contains(path))
+        let of_a_build = is_of_a_build(path, manifest) && entry.kind == Kind::File;
+        listed.contains(path) || of_a_build || (entry.kind == Kind::Directory && folders.contains(path))
     };
     let unlisted = entries.iter().filter(|entry| !belongs(entry));
     let finding = |entry: &Entry| Finding::NotListed {
@@ -254,6 +264,16 @@ fn strangers(manifest: &Manifest, entries: &[Entry]) -> Vec<Finding> {
         what: entry.kind.to_string(),
     };
     unlisted.map(finding).collect()
+}
+
+/// What machines and logs say of a build.
+const EVIDENCE: [&str; 3] = [DISPATCH, COMPLETION, log::PROOF];
+
+/// Whether the path below a release is that of a file which belongs to one build of it, or to those who judge it.
+pub(super) fn is_of_a_build(path: &Path, manifest: &Manifest) -> bool {
+    let evidence = EVIDENCE.iter().any(|name| path == Path::new(name));
+    let signed = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
+    evidence || signed || rebuilds::is_part(path)
 }
 
 /// Reads the manifest of a release, and nothing else: no file is compared with it.

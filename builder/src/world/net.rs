@@ -161,7 +161,10 @@ impl Net {
         if missing.is_empty() {
             return Ok(());
         }
-        let progress = Progress::new(missing.len(), missing.iter().map(|wanted| wanted.size).sum());
+        let size = missing
+            .iter()
+            .fold(0_u64, |sum, wanted| sum.saturating_add(wanted.size));
+        let progress = Progress::new(missing.len(), size);
         let stop = AtomicBool::new(false);
         let outcomes = parallel::map_waiting(&missing, self.limits.connections, |wanted| {
             if stop.load(Ordering::Relaxed) {

@@ -64,18 +64,14 @@ impl Registry {
                 escape(refresh)
             );
             let request = Request::new(Method::Post, realm.into()).body(form.as_bytes());
-            self.ask(
-                &request.header("Content-Type", "application/x-www-form-urlencoded".into()),
-                None,
-            )
+            let request = request.header("Content-Type", "application/x-www-form-urlencoded".into());
+            self.ask(&request, realm, None)
         } else {
             let sign = if realm.contains('?') { '&' } else { '?' };
-            self.ask(
-                &Request::new(Method::Get, format!("{realm}{sign}{query}")),
-                self.credentials.basic().as_deref(),
-            )
+            let request = Request::new(Method::Get, format!("{realm}{sign}{query}"));
+            self.ask(&request, realm, self.credentials.basic().as_deref())
         };
-        let response = response.map_err(|trouble| about_token(realm, &trouble))?;
+        let (response, _) = response.map_err(|trouble| about_token(realm, &trouble))?;
         let status = response.status().as_u16();
         if matches!(status, 400 | 401 | 403) {
             return Err(Trouble::Denied(format!(

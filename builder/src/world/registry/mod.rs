@@ -1,7 +1,7 @@
 //! A repository of an OCI registry (distribution specification 1.1): manifests, blobs, and what refers to a manifest.
 //!
 //! Nothing that a registry sends is believed but by its digest. Credentials go to the registry and to the token server
-//! that it names, never along with a redirect to another host.
+//! that it names; no other host sees them, whether a redirect, an upload or a page leads there, and whatever it asks for.
 
 mod challenge;
 mod send;
@@ -260,7 +260,10 @@ impl Registry {
         if wanted.is_empty() {
             return Ok(());
         }
-        let progress = Progress::new(wanted.len(), wanted.iter().map(|blob| blob.stamp.size).sum());
+        let size = wanted
+            .iter()
+            .fold(0_u64, |sum, blob| sum.saturating_add(blob.stamp.size));
+        let progress = Progress::new(wanted.len(), size);
         let outcomes = parallel::map_waiting(&wanted, self.limits.connections, |blob| {
             self.obtain(store, blob, &progress)
         });

@@ -95,36 +95,46 @@ impl Registry {
         Err(Trouble::Refused("it names a location that is no URL".into()))
     }
 
-    /// Sends a request and answers a challenge, once; any answer but success is a trouble.
+    /// Sends a request and answers a challenge of the registry, once; any answer but success is a trouble.
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Response<Body>, Trouble> {
+        let home = self.origin();
         let authorization = self.authorization.lock().expect("no holder of the lock panics").clone();
-        let response = self.ask(request, authorization.as_deref())?;
+        let (response, at_home) = self.ask(request, &home, authorization.as_deref())?;
         if response.status() != 401 {
             return expect(response);
+        }
+        if !at_home {
+            let problem = "it leads to another host, which wants credentials: the registry's are not for it";
+            return Err(Trouble::Refused(problem.into()));
         }
         let values = response.headers().get_all("WWW-Authenticate").iter();
         let challenges: Vec<Challenge> = values
             .filter_map(|value| Challenge::parse(value.to_str().ok()?))
             .collect();
         let authorization = self.answer(&challenges)?;
-        let response = self.ask(request, Some(&authorization))?;
+        let (response, _) = self.ask(request, &home, Some(&authorization))?;
         if response.status() != 401 {
             *self.authorization.lock().expect("no holder of the lock panics") = Some(authorization);
         }
         expect(response)
     }
 
-    /// Sends a request and follows redirects; the registry's own host alone sees the `authorization`.
-    pub(super) fn ask(&self, request: &Request<'_>, authorization: Option<&str>) -> Result<Response<Body>, Trouble> {
-        let mut url = request.url.clone();
-        let first = authority(&url);
+    /// Sends a request and follows redirects; returns the answer, and whether it is that of the host of the URL `home`,
+    /// which alone sees the `authorization`.
+    pub(super) fn ask(
+        &self,
+        request: &Request<'_>,
+        home: &str,
+        authorization: Option<&str>,
+    ) -> Result<(Response<Body>, bool), Trouble> {
+        let (mut url, home) = (request.url.clone(), authority(home));
         for _ in 0..=REDIRECTS {
-            let at_home = authority(&url).is_some() && authority(&url) == first;
+            let at_home = home.is_some() && authority(&url) == home;
             let response = self.once(request, &url, authorization.filter(|_| at_home))?;
             let location = response.headers().get("Location").and_then(|value| value.to_str().ok());
             match location.filter(|_| request.is_repeatable() && response.status().is_redirection()) {
                 Some(location) => url = self.resolve(location)?,
-                None => return Ok(response),
+                None => return Ok((response, at_home)),
             }
         }
         Err(Trouble::Refused(format!("it redirects more than {REDIRECTS} times")))
@@ -175,7 +185,7 @@ impl Registry {
     fn check(&self, url: &str) -> Result<(), Trouble> {
         let (scheme, host) =
             authority(url).ok_or_else(|| Trouble::Refused("it names an address that is no URL".into()))?;
-        let asked_for = self.plain && host == self.host;
+        let asked_for = self.plain && Some((scheme.clone(), host.clone())) == authority(&self.origin());
         if scheme == "https" || (scheme == "http" && (asked_for || is_loopback(&host))) {
             return Ok(());
         }
@@ -188,12 +198,14 @@ impl Registry {
 /// A registry may hash a large blob before it answers: so many times a stall.
 const PATIENCE: u32 = 20;
 
-/// Scheme and host with its port.
+/// Scheme and host with its port, where that is not the usual one: of one host, they are one text.
 fn authority(url: &str) -> Option<(String, String)> {
     let uri: Uri = url.parse().ok()?;
-    let host = uri.authority()?.as_str();
+    let (scheme, host) = (uri.scheme_str()?.to_ascii_lowercase(), uri.authority()?.as_str());
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    Some((uri.scheme_str()?.to_owned(), host.to_owned()))
+    let usual = if scheme == "https" { ":443" } else { ":80" };
+    let host = host.strip_suffix(usual).unwrap_or(host).to_ascii_lowercase();
+    Some((scheme, host))
 }
 
 /// Whether a host, with or without a port, is this machine.
@@ -289,5 +301,25 @@ mod tests {
     fn a_name_before_the_host_is_no_host() {
         let found = authority("https://127.0.0.1@evil.example/x");
         assert_eq!(found, Some(("https".into(), "evil.example".into())));
+    }
+
+    #[test]
+    fn a_host_is_the_same_with_its_usual_port_and_in_any_case() {
+        for (one, other) in [
+            ("https://a.example/x", "https://A.example:443/y"),
+            ("http://a.example", "http://a.example:80"),
+            ("https://[::1]:443/", "https://[::1]/"),
+        ] {
+            assert_eq!(authority(one), authority(other));
+            assert!(authority(one).is_some());
+        }
+        for (one, other) in [
+            ("https://a.example", "http://a.example"),
+            ("https://a.example", "https://a.example:80"),
+            ("https://a.example", "https://a.example:8443"),
+            ("https://a.example", "https://b.a.example"),
+        ] {
+            assert_ne!(authority(one), authority(other));
+        }
     }
 }
