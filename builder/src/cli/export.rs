@@ -53,6 +53,9 @@ impl Args {
             .shortfalls(self.format)
             .iter()
             .for_each(|shortfall| eprintln!("{shortfall}"));
+        if !self.record.is_empty() {
+            eprintln!("not checked: who signed the generation records: begat verify RELEASE --key FILE");
+        }
         let kept: Vec<_> = export.kept().into_iter().collect();
         if !kept.is_empty() {
             eprintln!(
