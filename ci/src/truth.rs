@@ -88,15 +88,50 @@ const ATTACKS: &[Attack] = &[
         says: "path-not-listed: sbom.spdx3.json does not list /usr/lib/systemd/system/begat-ready.service of rootfs.erofs",
     },
     Attack {
-        name: "a package left out of the bill",
+        name: "a file left out of the short bill",
         does: |ground| {
             ground.edit_json("sbom.cdx.json", |bill| {
-                let components = bill["components"].as_array_mut().context("there are no components")?;
-                components.retain(|component| component["name"] != "bash");
+                leave_out(bill, "/usr/lib/systemd/system/begat-ready.service")
+            })
+        },
+        says: "path-not-listed: sbom.cdx.json does not list /usr/lib/systemd/system/begat-ready.service of rootfs.erofs",
+    },
+    Attack {
+        name: "a file of no package in the bill",
+        does: |ground| ground.edit_json("sbom.spdx3.json", |bill| disown(bill, "/usr/bin/bash")),
+        says: "path-differs: /usr/bin/bash of rootfs.erofs is not what sbom.spdx3.json says: files.jsonl has it of the package",
+    },
+    Attack {
+        name: "a package left out of the bill",
+        does: |ground| ground.edit_json("sbom.cdx.json", |bill| leave_out(bill, "bash")),
+        says: "package-not-listed: sbom.cdx.json does not list the package bash",
+    },
+    Attack {
+        name: "a package of another version",
+        does: |ground| {
+            ground.edit_json("sbom.spdx.json", |bill| {
+                let packages = bill["packages"].as_array_mut().context("there are no packages")?;
+                let bash = packages.iter_mut().find(|package| package["name"] == "bash");
+                bash.context("there is no bash")?["versionInfo"] = "99".into();
                 Ok(())
             })
         },
-        says: "package-not-listed: sbom.cdx.json does not list the package bash",
+        says: "component-differs: sbom.spdx.json has another version for bash",
+    },
+    Attack {
+        name: "a kernel left out of the bill",
+        does: |ground| ground.edit_json("sbom.cdx.json", |bill| leave_out(bill, "vmlinuz")),
+        says: "component-not-listed: sbom.cdx.json does not list vmlinuz with the SHA-256 ",
+    },
+    Attack {
+        name: "a disk of another SHA-512",
+        does: |ground| {
+            ground.edit_json("sbom.cdx.json", |bill| {
+                bill["metadata"]["component"]["hashes"][1]["content"] = "00".repeat(64).into();
+                Ok(())
+            })
+        },
+        says: "component-differs: sbom.cdx.json has another SHA-512 for disk.raw",
     },
     Attack {
         name: "bytes between the partitions",
@@ -255,6 +290,30 @@ fn without_line(text: &str, word: &str) -> String {
         .split_inclusive('\n')
         .filter(|line| !(line.contains(word) && line.contains("rootfs")));
     kept.collect()
+}
+
+/// Takes a component out of a bill of CycloneDX.
+fn leave_out(bill: &mut Value, name: &str) -> Result<()> {
+    let components = bill["components"].as_array_mut().context("there are no components")?;
+    components.retain(|component| component["name"] != name);
+    Ok(())
+}
+
+/// Takes a file out of what packages are said to contain.
+fn disown(bill: &mut Value, path: &str) -> Result<()> {
+    let graph = bill["@graph"].as_array_mut().context("there is no graph")?;
+    let ids: Vec<Value> = graph
+        .iter()
+        .filter(|element| element["name"] == path)
+        .map(|element| element["spdxId"].clone())
+        .collect();
+    let packages = graph
+        .iter_mut()
+        .filter(|element| element["comment"] == "those in the images");
+    for to in packages.filter_map(|relation| relation["to"].as_array_mut()) {
+        to.retain(|id| !ids.contains(id));
+    }
+    Ok(())
 }
 
 /// Takes a file out of what the image is said to contain.

@@ -3,6 +3,7 @@
 //! The images are read again from their bytes. The documents are read by their formats' own rules, without anything of
 //! what wrote them.
 
+mod components;
 mod cyclonedx;
 mod spdx2;
 mod spdx3;
@@ -10,21 +11,22 @@ mod spdx3;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use measure::Sha256;
+use anyhow::{Context as _, Result, bail};
+use components::{Component, Known, Wanted};
+use measure::{Digest, Sha256};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::document::files;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::contents::{Content, Kind, Node, Origin};
-use crate::model::lock::{Lock, Package, Tree};
-use crate::model::program::Crate;
+use crate::model::lock::Lock;
 use crate::model::recipe::Recipe;
 use crate::stage::origins::{self, Origins};
 use crate::stage::parse::LOCK;
 use crate::stage::{contents, disk, payload};
-use crate::world::{self, store::Store};
+use crate::world::store::Store;
+use crate::world::{self, parallel};
 
 /// The file that lists every path.
 const FILES: &str = "files.jsonl";
@@ -64,6 +66,18 @@ pub enum Finding {
     },
     #[error("{document} lists {url}, which is not locked")]
     PackageNotLocked { document: String, url: String },
+    #[error("{document} does not list {component} with the SHA-256 {sha256}")]
+    ComponentNotListed {
+        document: String,
+        component: String,
+        sha256: Sha256,
+    },
+    #[error("{document} has {what} for {component}")]
+    ComponentDiffers {
+        document: String,
+        component: String,
+        what: String,
+    },
     #[error("{document} leaves the files to another {listing} than the release has")]
     ListingDiffers { document: String, listing: String },
     #[error(transparent)]
@@ -89,8 +103,10 @@ pub struct Account {
 struct Bill {
     /// The files of images, by image and path.
     files: BTreeMap<(String, String), Sha256>,
-    /// Package URLs of binary packages and of crates, by the digest of the `.deb` or the `.crate`.
-    packages: BTreeMap<Sha256, String>,
+    /// What such files are said to be of, by the digest of the package or payload; only one of the views says so.
+    owners: BTreeMap<(String, String), BTreeSet<Sha256>>,
+    /// Packages, payloads, and files of the release.
+    components: Vec<Component>,
     /// The digest of the view that it leaves the files to that it does not list.
     listing: Option<Sha256>,
 }
@@ -99,12 +115,18 @@ struct Bill {
 type Reader = fn(&Value) -> Result<Bill>;
 const VIEWS: [(&str, Reader); 3] = [
     (LISTING, spdx3::read),
-    ("sbom.cdx.json", cyclonedx::read),
+    (UNOWNED, cyclonedx::read),
     ("sbom.spdx.json", spdx2::read),
 ];
 
 /// The view that has the files.
 const LISTING: &str = "sbom.spdx3.json";
+
+/// The view that has those of them that no package and no payload has.
+const UNOWNED: &str = "sbom.cdx.json";
+
+/// What nothing here is compared with.
+const UNCHECKED: &str = "suppliers, licences and dependencies, as the bills of materials name them";
 
 /// Compares the images and the disk of the release in `folder` with its documents; where the `store` has the packages,
 /// each file is compared with the package that it is said to come from.
@@ -116,42 +138,56 @@ pub fn account(folder: &Path, store: &Store) -> Result<Account> {
     let lock = Lock::parse(&text(folder, LOCK)?)?;
     let mut account = Account {
         paths: nodes.len(),
-        packages: shipped(&lock).count(),
+        packages: lock
+            .package
+            .iter()
+            .filter(|package| components::is_shipped(package))
+            .count(),
         findings: Vec::new(),
         unchecked: Vec::new(),
     };
+    let (mut listed, mut known) = (Vec::new(), Known::new());
     match text(folder, FILES).and_then(|text| files::parse(&text)) {
-        Ok(listed) => {
-            account.findings.extend(compare_paths(&nodes, &listed));
-            account.origins(folder, &lock, &listed, store)?;
+        Ok(found) => {
+            account.findings.extend(compare_paths(&nodes, &found));
+            known = account.origins(folder, &lock, &found, store)?;
+            listed = found;
         }
         Err(error) => account.findings.push(invalid(FILES, &error)),
     }
-    for (name, read) in VIEWS {
-        account.findings.extend(view(folder, (name, read), &nodes, &lock));
-    }
+    let truth = Truth {
+        folder,
+        nodes: &nodes,
+        owned: owned(&listed, &lock),
+        wanted: components::wanted(folder, &lock, &known)?,
+        locked: lock.package.iter().map(|package| package.sha256).collect(),
+    };
+    let found = parallel::map(&VIEWS, |view| truth.compare(view));
+    account.findings.extend(found.into_iter().flatten());
+    account.unchecked.push(UNCHECKED.into());
     let on_disk = disk::check(folder)?;
     account.findings.extend(on_disk.into_iter().map(Finding::Disk));
     Ok(account)
 }
 
 impl Account {
-    /// Compares where each path is said to come from with the packages and the recipe.
-    fn origins(&mut self, folder: &Path, lock: &Lock, listed: &[Content], store: &Store) -> Result<()> {
+    /// Compares where each path is said to come from with the packages and the recipe; returns what is known of packages
+    /// and payloads from the store.
+    fn origins(&mut self, folder: &Path, lock: &Lock, listed: &[Content], store: &Store) -> Result<Known> {
         let unexplained = listed.iter().filter(|content| content.origin == Origin::Unexplained);
         self.findings
             .extend(unexplained.map(|content| Finding::PathUnexplained {
                 image: content.node.image.0.clone(),
                 path: content.node.path.clone(),
             }));
-        let packages = origins::packages(lock, store, origins::is_in_the_guest);
+        let packages = origins::packages(lock, store, components::is_shipped);
         let both = packages.and_then(|packages| Ok((packages, payload::all(lock, store)?)));
         let (packages, payloads) = match both {
             Ok(both) => both,
             Err(error) => {
                 let what = "where each file comes from, against the packages";
                 self.unchecked.push(format!("{what}: {error:#}"));
-                return Ok(());
+                return Ok(Known::new());
             }
         };
         let recipe = Recipe::parse(&text(folder, "recipe.toml")?)?;
@@ -173,21 +209,27 @@ impl Account {
                 )
             }));
         }
-        Ok(())
+        let crates = payloads.iter().flat_map(|payload| &payload.crates);
+        let crates = crates.map(|one| (one.sha256, one.sha512));
+        let brought = lock.payload.iter().zip(&payloads);
+        let brought = brought.map(|(payload, brought)| (payload.sha256, brought.sha512));
+        let packages = packages.iter().map(|(sha256, members)| (*sha256, members.sha512));
+        Ok(packages.chain(brought).chain(crates).collect())
     }
 }
 
-/// The packages that leave files in the guest.
-fn shipped(lock: &Lock) -> impl Iterator<Item = &Package> {
-    const SHIPPED: [Tree; 4] = [Tree::Root, Tree::Initrd, Tree::Kernel, Tree::Firmware];
-    let shipped = |package: &&Package| SHIPPED.iter().any(|tree| package.why.contains_key(tree));
-    lock.package.iter().filter(shipped)
-}
-
-/// The crates that are in the guest's programs.
-fn linked(lock: &Lock) -> impl Iterator<Item = &Crate> {
-    let compiled = lock.payload.iter().filter_map(|payload| payload.compiled.as_ref());
-    compiled.flat_map(|compiled| &compiled.crates).filter(|one| one.linked)
+/// What packages and payloads own of the files that are listed, by their digests.
+fn owned(listed: &[Content], lock: &Lock) -> BTreeMap<(String, String), Sha256> {
+    let payload = |name: &str| lock.payload.iter().find(|payload| payload.name.to_string() == name);
+    let files = listed
+        .iter()
+        .filter(|content| matches!(content.node.kind, Kind::File { .. }));
+    let owned = files.filter_map(|content| match &content.origin {
+        Origin::Package { sha256, .. } => Some((key_of(&content.node), *sha256)),
+        Origin::Payload { name } => Some((key_of(&content.node), payload(name)?.sha256)),
+        _ => None,
+    });
+    owned.collect()
 }
 
 fn compare_paths(nodes: &[Node], listed: &[Content]) -> Vec<Finding> {
@@ -224,82 +266,98 @@ fn difference(there: &Node, said: &Node) -> String {
     format!("other {}", names.join(", "))
 }
 
-/// Compares a view with the images and the lock.
-fn view(folder: &Path, (name, read): (&str, Reader), nodes: &[Node], lock: &Lock) -> Vec<Finding> {
-    let document = text(folder, name).and_then(|text| serde_json::from_str(&text).context("it is no JSON"));
-    let bill = match document.and_then(|document| read(&document)) {
-        Ok(bill) => bill,
-        Err(error) => return vec![invalid(name, &error)],
-    };
-    let listing = (name != LISTING && bill.listing != digest_of(folder, LISTING)).then(|| Finding::ListingDiffers {
-        document: name.into(),
-        listing: LISTING.into(),
-    });
-    let files = compare_files(name, nodes, &bill.files);
-    listing
-        .into_iter()
-        .chain(files)
-        .chain(compare_packages(name, &bill, lock))
-        .collect()
+/// What the views are compared with.
+struct Truth<'a> {
+    folder: &'a Path,
+    nodes: &'a [Node],
+    owned: BTreeMap<(String, String), Sha256>,
+    wanted: Vec<Wanted>,
+    /// Of the packages of the lock.
+    locked: BTreeSet<Sha256>,
+}
+
+impl Truth<'_> {
+    fn compare(&self, (name, read): &(&str, Reader)) -> Vec<Finding> {
+        let document = text(self.folder, name).and_then(|text| serde_json::from_str(&text).context("it is no JSON"));
+        let bill = match document.and_then(|document| read(&document)) {
+            Ok(bill) => bill,
+            Err(error) => return vec![invalid(name, &error)],
+        };
+        let differs = *name != LISTING && bill.listing != digest_of(self.folder, LISTING);
+        let listing = differs.then(|| Finding::ListingDiffers {
+            document: (*name).into(),
+            listing: LISTING.into(),
+        });
+        let owners = if *name == LISTING {
+            self.compare_owners(&bill)
+        } else {
+            Vec::new()
+        };
+        listing
+            .into_iter()
+            .chain(self.compare_files(name, &bill.files))
+            .chain(owners)
+            .chain(components::compare(name, &bill.components, &self.wanted, &self.locked))
+            .collect()
+    }
+
+    /// One of the views lists every file; another those that no package and no payload has.
+    fn compare_files(&self, name: &str, files: &BTreeMap<(String, String), Sha256>) -> Vec<Finding> {
+        let mut left: BTreeSet<_> = files.keys().collect();
+        let mut findings = Vec::new();
+        for node in self.nodes {
+            let Kind::File { sha256, .. } = &node.kind else {
+                continue;
+            };
+            let key = key_of(node);
+            left.remove(&key);
+            let lists = name == LISTING || (name == UNOWNED && !self.owned.contains_key(&key));
+            match files.get(&key) {
+                None if lists => findings.push(not_listed(name, node)),
+                Some(said) if said != sha256 => {
+                    findings.push(differs(name, node, format!("its SHA-256 is {sha256}, not {said}")));
+                }
+                None | Some(_) => {}
+            }
+        }
+        findings.extend(left.into_iter().map(|key| missing(name, key.clone())));
+        findings
+    }
+
+    /// Compares what files are said to be of with what they are listed to be of.
+    fn compare_owners(&self, bill: &Bill) -> Vec<Finding> {
+        let files = self.nodes.iter().filter(|node| matches!(node.kind, Kind::File { .. }));
+        let others = files.filter_map(|node| {
+            let key = key_of(node);
+            let listed: BTreeSet<Sha256> = self.owned.get(&key).copied().into_iter().collect();
+            let said = bill.owners.get(&key).cloned().unwrap_or_default();
+            let shown = |owners: &BTreeSet<Sha256>| match owners.first() {
+                None => "no package".into(),
+                Some(owner) => format!("the package with the SHA-256 {owner}"),
+            };
+            let what = format!("{FILES} has it of {}, not of {}", shown(&listed), shown(&said));
+            (listed != said).then(|| differs(LISTING, node, what))
+        });
+        others.collect()
+    }
 }
 
 fn digest_of(folder: &Path, name: &str) -> Option<Sha256> {
     text(folder, name).ok().map(Sha256::of)
 }
 
-/// Only one of the views lists every file.
-fn compare_files(name: &str, nodes: &[Node], files: &BTreeMap<(String, String), Sha256>) -> Vec<Finding> {
-    let mut left: BTreeSet<_> = files.keys().collect();
-    let mut findings = Vec::new();
-    for node in nodes {
-        let Kind::File { sha256, .. } = &node.kind else {
-            continue;
-        };
-        let key = key_of(node);
-        left.remove(&key);
-        match files.get(&key) {
-            None if name == LISTING => findings.push(not_listed(name, node)),
-            Some(said) if said != sha256 => {
-                findings.push(differs(name, node, format!("its SHA-256 is {sha256}, not {said}")));
-            }
-            None | Some(_) => {}
-        }
+/// The digest that a document has for something; none where it has none.
+fn digest<const N: usize>(name: &Value, value: Option<&Value>) -> Result<Option<Digest<N>>> {
+    let digest = value.map(|value| value.as_str()?.parse().ok());
+    match digest {
+        Some(None) => bail!("it has a digest of {name} that is none"),
+        digest => Ok(digest.flatten()),
     }
-    findings.extend(left.into_iter().map(|key| missing(name, key.clone())));
-    findings
 }
 
-fn compare_packages(name: &str, bill: &Bill, lock: &Lock) -> Vec<Finding> {
-    let packages = shipped(lock).map(|package| (package.sha256, (&package.name, &package.version)));
-    let crates = linked(lock).map(|one| (one.sha256, (&one.name, &one.version)));
-    let locked: BTreeMap<Sha256, (&String, &String)> = packages.chain(crates).collect();
-    let absent = locked.iter().filter(|(sha256, _)| !bill.packages.contains_key(sha256));
-    let absent = absent.map(|(_, (package, version))| Finding::PackageNotListed {
-        document: name.into(),
-        package: package.to_string(),
-        version: version.to_string(),
-    });
-    let known = lock.package.iter().map(|package| package.sha256);
-    let known: BTreeSet<Sha256> = known.chain(linked(lock).map(|one| one.sha256)).collect();
-    let strange = bill.packages.iter().filter(|(sha256, _)| !known.contains(sha256));
-    let strange = strange.map(|(_, url)| Finding::PackageNotLocked {
-        document: name.into(),
-        url: url.clone(),
-    });
-    absent.chain(strange).collect()
-}
-
-/// Whether a package URL is that of a binary package of a distribution, or of a crate.
-fn packaged(url: &str) -> bool {
-    url.starts_with("pkg:cargo/") || (url.starts_with("pkg:deb/") && !url.contains("arch=source"))
-}
-
-/// The SHA-256 that a document has for something.
-fn digest(name: &Value, value: Option<&Value>) -> Result<Sha256> {
-    let digest = value
-        .and_then(Value::as_str)
-        .with_context(|| format!("it has no SHA-256 of {name}"))?;
-    digest.parse().with_context(|| format!("it has no SHA-256 of {name}"))
+/// The SHA-256 that a document must have for something.
+fn sha256_of(name: &Value, value: Option<&Value>) -> Result<Sha256> {
+    digest(name, value)?.with_context(|| format!("it has no SHA-256 of {name}"))
 }
 
 fn key_of(node: &Node) -> (String, String) {

@@ -1,12 +1,11 @@
 //! SPDX 2.3 as JSON.
 
 use anyhow::{Context as _, Result};
-use measure::Sha256;
 use serde_json::Value;
 
-use super::{Bill, digest, packaged};
+use super::{Bill, Component, digest};
 
-/// Returns the binary packages, and the view that the comment leaves the files to: `…, sha256:DIGEST.`
+/// Returns what it describes, and the view that the comment leaves the files to: `…, sha256:DIGEST.`
 ///
 /// # Errors
 /// A document of another form.
@@ -16,9 +15,14 @@ pub(super) fn read(document: &Value) -> Result<Bill> {
         let mut references = package["externalRefs"].as_array().into_iter().flatten();
         let purl = references.find(|reference| reference["referenceType"] == "purl");
         let purl = purl.and_then(|reference| reference["referenceLocator"].as_str());
-        if let Some(url) = purl.filter(|url| packaged(url)) {
-            bill.packages.insert(sha256(package)?, url.into());
-        }
+        let name = &package["name"];
+        bill.components.push(Component {
+            name: name.as_str().context("it has a package without a name")?.into(),
+            version: package["versionInfo"].as_str().map(Into::into),
+            url: purl.map(Into::into),
+            sha256: digest(name, checksum(package, "SHA256"))?,
+            sha512: digest(name, checksum(package, "SHA512"))?,
+        });
     }
     let listing = document["comment"]
         .as_str()
@@ -29,8 +33,7 @@ pub(super) fn read(document: &Value) -> Result<Bill> {
     Ok(bill)
 }
 
-fn sha256(package: &Value) -> Result<Sha256> {
-    let mut checksums = package["checksums"].as_array().into_iter().flatten();
-    let checksum = checksums.find(|checksum| checksum["algorithm"] == "SHA256");
-    digest(&package["name"], checksum.map(|checksum| &checksum["checksumValue"]))
+fn checksum<'a>(package: &'a Value, algorithm: &str) -> Option<&'a Value> {
+    let mut checksums = package["checksums"].as_array()?.iter();
+    Some(&checksums.find(|checksum| checksum["algorithm"] == algorithm)?["checksumValue"])
 }
