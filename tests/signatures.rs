@@ -544,6 +544,9 @@ fn uki(code: u8, certificate: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The form of an Authenticode signature: who made it is the firmware's business.
+const CERTIFICATE: &[u8] = b"\x10\0\0\0\x00\x02\x02\x00\x30\x06\0\0\0\0\0\0";
+
 /// A release with a UKI.
 fn with_uki() -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().unwrap();
@@ -559,7 +562,7 @@ fn with_uki() -> (TempDir, PathBuf) {
 fn a_uki_signed_for_secure_boot_lies_beside_the_one_that_is_reproduced() {
     let (parent, release) = with_uki();
     let signed = parent.path().join("signed.efi");
-    fs::write(&signed, uki(1, b"12345678")).unwrap();
+    fs::write(&signed, uki(1, CERTIFICATE)).unwrap();
     let before = verify::verify(&release, None).unwrap().release;
     secure_boot::attach(&release, &signed).unwrap();
     let verdict = verify::verify(&release, None).unwrap();
@@ -570,7 +573,7 @@ fn a_uki_signed_for_secure_boot_lies_beside_the_one_that_is_reproduced() {
 fn another_uki_signed_for_secure_boot() {
     let (parent, release) = with_uki();
     let signed = parent.path().join("signed.efi");
-    fs::write(&signed, uki(2, b"12345678")).unwrap();
+    fs::write(&signed, uki(2, CERTIFICATE)).unwrap();
     let error = secure_boot::attach(&release, &signed).expect_err("its code is another");
     assert!(
         mend::report(&error).contains("firmware measures another digest"),
@@ -578,4 +581,19 @@ fn another_uki_signed_for_secure_boot() {
     );
     fs::copy(&signed, release.join(secure_boot::SIGNED)).unwrap();
     assert_eq!(codes(&verify::verify(&release, None).unwrap()), ["uki-differs"]);
+}
+
+#[test]
+fn attack_a_uki_that_is_said_to_be_signed() {
+    let (parent, release) = with_uki();
+    let signed = parent.path().join("signed.efi");
+    for certificate in [&b""[..], b"12345678"] {
+        fs::write(&signed, uki(1, certificate)).unwrap();
+        let error = secure_boot::attach(&release, &signed).expect_err("nobody has signed it");
+        let report = mend::report(&error);
+        assert!(report.contains("there is no signature in it"), "{report}");
+        fs::copy(&signed, release.join(secure_boot::SIGNED)).unwrap();
+        assert_eq!(codes(&verify::verify(&release, None).unwrap()), ["uki-differs"]);
+        fs::remove_file(release.join(secure_boot::SIGNED)).unwrap();
+    }
 }

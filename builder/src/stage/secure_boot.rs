@@ -64,13 +64,11 @@ pub(super) fn is_part(path: &Path, manifest: &Manifest) -> bool {
 }
 
 fn compare(unsigned: &[u8], signed: &[u8]) -> Result<(), String> {
-    let measured = |image| {
-        Pe::read(image)
-            .map(|image| image.authenticode())
-            .map_err(|error| error.to_string())
-    };
-    match measured(unsigned)? == measured(signed)? {
-        true => Ok(()),
-        false => Err("firmware measures another digest".into()),
+    let read = |image| Pe::read(image).map_err(|error| error.to_string());
+    let (unsigned, signed) = (read(unsigned)?, read(signed)?);
+    match () {
+        () if unsigned.authenticode() != signed.authenticode() => Err("firmware measures another digest".into()),
+        () if !signed.is_signed() => Err("there is no signature in it".into()),
+        () => Ok(()),
     }
 }

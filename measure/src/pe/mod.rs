@@ -18,6 +18,7 @@ pub struct Pe<'a> {
     bytes: &'a [u8],
     sections: Vec<Section<'a>>,
     measured: Vec<Range<usize>>,
+    certificates: &'a [u8],
 }
 
 /// A section of an image.
@@ -43,11 +44,25 @@ impl<'a> Pe<'a> {
         let headers = Headers::read(bytes)?;
         let sections = headers.sections(bytes)?;
         let measured = headers.measured(bytes, &sections)?;
+        let certificates = headers.certificates(bytes)?;
         Ok(Self {
             bytes,
             sections,
             measured,
+            certificates,
         })
+    }
+
+    /// Returns whether its first certificate is an Authenticode signature, whoever made it: a `WIN_CERTIFICATE` of
+    /// revision 2.0 and type `WIN_CERT_TYPE_PKCS_SIGNED_DATA` with a DER sequence in it (UEFI 2.11, section 32.2.4).
+    pub fn is_signed(&self) -> bool {
+        let Ok((certificate, content)) = WinCertificate::read_from_prefix(self.certificates) else {
+            return false;
+        };
+        let length = (certificate.length.get() as usize).checked_sub(size_of::<WinCertificate>());
+        let content = length.and_then(|length| content.get(..length));
+        let of_kind = certificate.revision.get() == 0x0200 && certificate.kind.get() == 0x0002;
+        of_kind && content.is_some_and(|content| content.first() == Some(&DER_SEQUENCE))
     }
 
     /// Returns the whole file.
@@ -102,6 +117,7 @@ struct Headers {
     checksum: u64,
     /// The entry of the certificates in the data directory, where it has one.
     certificates: Option<u64>,
+    certificates_offset: u32,
     certificates_size: u32,
     section_table: u64,
     section_count: u16,
@@ -118,10 +134,12 @@ impl Headers {
         let optional_offset = start + size_of::<CoffHeader>() as u64;
         let optional: OptionalHeader = read_at(bytes, "optional header", optional_offset)?;
         let directories = Directories::read(bytes, optional_offset, &optional, coff.optional_size.get())?;
+        let (certificates_offset, certificates_size) = directories.certificates_entry(bytes)?;
         let headers = Self {
             checksum: optional_offset + 64,
             certificates: directories.certificates(),
-            certificates_size: directories.certificates_size(bytes)?,
+            certificates_offset,
+            certificates_size,
             section_table: optional_offset + u64::from(coff.optional_size.get()),
             section_count: coff.section_count.get(),
             size: optional.headers_size.get(),
@@ -192,6 +210,14 @@ impl Headers {
     }
 
     /// Returns what of the file is hashed, in order.
+    fn certificates<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], PeError> {
+        let (offset, size) = (self.certificates_offset, self.certificates_size);
+        match size {
+            0 => Ok(&[]),
+            _ => Ok(slice(bytes, "certificates", offset.into(), size.into())?),
+        }
+    }
+
     fn measured(&self, bytes: &[u8], sections: &[Section]) -> Result<Vec<Range<usize>>, PeError> {
         let (checksum, size) = (self.checksum as usize, self.size as usize);
         let behind = checksum + 4;
@@ -305,17 +331,28 @@ impl Directories {
         (self.count > Self::CERTIFICATES).then_some(self.offset + entry)
     }
 
-    fn certificates_size(&self, bytes: &[u8]) -> Result<u32, PeError> {
+    /// The offset and the size of the certificates.
+    fn certificates_entry(&self, bytes: &[u8]) -> Result<(u32, u32), PeError> {
         let Some(offset) = self.certificates() else {
-            return Ok(0);
+            return Ok((0, 0));
         };
         let entry: Directory = read_at(bytes, "directory entry of the certificates", offset)?;
         let (start, size) = (entry.offset.get(), entry.size.get());
-        if size > 0 {
-            slice(bytes, "certificates", start.into(), size.into())?;
-        }
-        Ok(size)
+        Ok((start, size))
     }
+}
+
+/// How a DER sequence begins (X.690, section 8.9).
+const DER_SEQUENCE: u8 = 0x30;
+
+/// `WIN_CERTIFICATE`, without what is in it.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct WinCertificate {
+    /// In bytes, with these fields.
+    length: U32,
+    revision: U16,
+    kind: U16,
 }
 
 /// `IMAGE_NT_OPTIONAL_HDR32_MAGIC`: Microsoft's PE format specification, "Optional Header".

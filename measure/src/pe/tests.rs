@@ -82,6 +82,30 @@ fn checksum_and_certificate_do_not_count() {
     let mut signed = changed(0xe8, &[(0x1400_u32).to_le_bytes(), 8_u32.to_le_bytes()].concat());
     signed.extend_from_slice(b"8 bytes.");
     assert_eq!(digests(&signed), expected);
+    assert!(!Pe::read(&signed).unwrap().is_signed());
+}
+
+#[test]
+fn a_signature_is_told_from_bytes_in_its_place() {
+    let with = |certificate: &[u8]| {
+        let size = certificate.len() as u32;
+        let mut bytes = changed(0xe8, &[0x1400_u32.to_le_bytes(), size.to_le_bytes()].concat());
+        bytes.extend_from_slice(certificate);
+        Pe::read(&bytes).unwrap().is_signed()
+    };
+    assert!(!Pe::read(&example()).unwrap().is_signed());
+    assert!(with(b"\x0a\0\0\0\x00\x02\x02\x00\x30\x00\0\0\0\0\0\0"));
+    for other in [
+        &b"\x0b\0\0\0\x00\x02\x02\x00\x30\x00"[..], // longer than what is there
+        b"\x07\0\0\0\x00\x02\x02\x00\x30\x00",      // shorter than its own fields
+        b"\x08\0\0\0\x00\x02\x02\x00\x30\x00",      // empty
+        b"\x0a\0\0\0\x00\x01\x02\x00\x30\x00",      // revision 1.0
+        b"\x0a\0\0\0\x00\x02\xf0\x0e\x30\x00",      // WIN_CERT_TYPE_EFI_PKCS115
+        b"\x0a\0\0\0\x00\x02\x02\x00\x31\x00",      // no sequence
+        b"\x0a\0\0",
+    ] {
+        assert!(!with(other), "{other:x?}");
+    }
 }
 
 #[test]
