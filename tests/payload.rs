@@ -137,6 +137,7 @@ fn what_a_payload_cannot_be_is_refused() {
         ("mode = \"4755\"", "a mode is"),
         ("mode = \"755\"\nunpack = true", "leave `mode` out"),
         ("purl = \"npm/a\"", "begins with `pkg:`"),
+        ("licence = \"GPL 2 or so\"", "no SPDX expression"),
         ("tree = \"boot\"", "unknown variant"),
         (
             "[[payload]]\nname = \"a\"\nversion = \"1\"\ntarget = \"/b\"",
@@ -285,6 +286,25 @@ fn all_that_is_missing_is_named_and_can_be_supplied() {
         text.contains("2 payloads are missing") && text.contains("hub 3, SHA-256 ba7816bf"),
         "{text}"
     );
+    assert_eq!(mend::exit_code(&error), Exit::Outside);
+}
+
+/// Nobody may hand out with begat what a guest of Confidential Containers consists of.
+#[test]
+fn the_recipe_of_a_coco_guest_says_what_is_missing() {
+    let fixture = Fixture::new("");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/coco-guest");
+    let project = Project::read(&recipe).unwrap_or_else(|error| panic!("{}", mend::report(&error)));
+    let error = payload::lock(&project, &fixture.net(Reach::Offline, &[])).unwrap_err();
+    let text = report(&error);
+    for part in [
+        "6 payloads are missing",
+        "kata-agent 4.1.0, digest unknown",
+        "pause-bundle 3.10, digest unknown",
+        "--supply attestation-agent=FILE",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     assert_eq!(mend::exit_code(&error), Exit::Outside);
 }
 

@@ -1,5 +1,5 @@
-//! `cargo ci volumes`: a release with a model and a data set beside its root is the same wherever it is built, is accounted
-//! for in bills that validators accept, mounts both in either shape, and does not come up where somebody has changed one.
+//! `cargo ci volumes`: a release with a model and, out of a registry, a data set beside its root is the same wherever it is
+//! built, is accounted for in bills that validators accept, mounts both in either shape, and does not come up where somebody has changed one.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -12,11 +12,12 @@ use xshell::cmd;
 
 use crate::boot::{self, Tampered};
 use crate::host;
+use crate::oracle::registry::Server;
 use crate::oracle::sbom;
 use crate::reproduce::{self, CONDITIONS};
 use crate::site::{Site, add_package};
 
-/// What the recipe has besides: a model of one file, and an archive of a data set.
+/// What the recipe has besides: a model of one file, and an archive of a data set, which a registry has.
 const VOLUMES: &str = r#"
 [[volume]]
 name = "model"
@@ -40,7 +41,7 @@ licence = "Apache-2.0"
 name = "table"
 version = "2026"
 kind = "data"
-source = "table.tar"
+source = "TABLE"
 unpack = true
 volume = "data"
 target = "/"
@@ -57,7 +58,8 @@ pub(crate) fn run() -> Result<()> {
 
 pub(crate) fn check(begat: &Path) -> Result<()> {
     let site = Site::with(begat)?;
-    add_volumes(&site)?;
+    let registry = Server::start(&site.shell)?;
+    add_volumes(&site, &registry)?;
     site.lock()?;
     let release = site.path("first");
     site.build(&CONDITIONS[0], &release)?;
@@ -71,20 +73,21 @@ pub(crate) fn check(begat: &Path) -> Result<()> {
     boot::check(&site.begat, &release, &site.path("evidence"), &CHANGED)
 }
 
-fn add_volumes(site: &Site) -> Result<()> {
+fn add_volumes(site: &Site, registry: &Server) -> Result<()> {
     let (shell, recipe) = (&site.shell, site.recipe());
     add_package(&recipe, "systemd-cryptsetup")?;
-    let mut file = OpenOptions::new().append(true).open(recipe.join("recipe.toml"))?;
-    file.write_all(VOLUMES.as_bytes())?;
     let model: Vec<u8> = (0..MODEL).map(|index| (index * index % 251) as u8).collect();
     fs::write(recipe.join("weights.bin"), model)?;
-    let (data, archive) = (site.path("data"), recipe.join("table.tar"));
+    let (data, archive) = (site.path("data"), site.path("table.tar"));
     fs::create_dir_all(data.join("tables"))?;
     fs::write(data.join("tables/2026.csv"), "1,2,3\n")?;
     symlink("tables/2026.csv", data.join("latest.csv"))?;
-    Ok(cmd!(shell, "tar --create --directory {data} --file {archive} .")
+    cmd!(shell, "tar --create --directory {data} --file {archive} .")
         .quiet()
-        .run()?)
+        .run()?;
+    let volumes = VOLUMES.replace("TABLE", &registry.offer(shell, &archive)?);
+    let mut file = OpenOptions::new().append(true).open(recipe.join("recipe.toml"))?;
+    Ok(file.write_all(volumes.as_bytes())?)
 }
 
 /// Every path is listed and every byte of the disk explained, and the model and the data set are what they are.

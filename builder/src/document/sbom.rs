@@ -79,6 +79,10 @@ pub struct Payload<'a> {
     /// The file of the release that is the image which it is in.
     pub image: String,
     pub kind: payload::Kind,
+    /// It is an archive, and its members are in the image.
+    pub archive: bool,
+    /// It is a file that may be run.
+    pub executable: bool,
     pub sha256: Sha256,
     pub sha512: Sha512,
     /// Who makes it and hands it out, if the recipe says.

@@ -173,6 +173,9 @@ impl Declared {
                 ..
             } => Some("bytes from a URL need their `sha256`"),
             Self { purl: Some(purl), .. } if !purl.starts_with("pkg:") => Some("a package URL begins with `pkg:`"),
+            Self {
+                licence: Some(licence), ..
+            } if spdx::Expression::parse(licence).is_err() => Some("its `licence` is no SPDX expression"),
             Self { version, .. } if version.trim().is_empty() => Some("its version is empty"),
             Self { compile: Some(_), .. } if self.is_given() => {
                 Some("it is compiled: leave `source`, `sha256`, `size` and `unpack` out")
@@ -204,6 +207,11 @@ impl Declared {
 }
 
 impl Payload {
+    /// Returns whether it is a file that may be run; members of an archive have modes of their own.
+    pub fn is_executable(&self) -> bool {
+        !self.place.unpack && self.place.mode.is_some_and(|Mode(mode)| mode & 0o111 != 0)
+    }
+
     /// Returns the size and digest of its bytes.
     pub fn stamp(&self) -> Stamp {
         let Self { sha256, size, .. } = *self;

@@ -129,6 +129,8 @@ impl Described<'_> {
             version: &payload.version,
             image: payload.place.image(),
             kind: payload.kind,
+            archive: payload.place.unpack,
+            executable: payload.is_executable(),
             sha256: payload.sha256,
             sha512: brought.sha512,
             supplier: payload.supplier.as_ref(),

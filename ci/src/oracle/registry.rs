@@ -12,6 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use measure::Sha256;
+use serde_json::json;
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
@@ -21,7 +23,7 @@ use crate::{difference, host};
 const CUT: usize = 10 << 20;
 
 /// A registry server on this machine; it ends with this value.
-struct Server {
+pub(crate) struct Server {
     address: String,
     folder: TempDir,
     child: Child,
@@ -30,7 +32,6 @@ struct Server {
 /// Sends the release, looks at it with skopeo, and brings it back.
 pub(crate) fn check(begat: &Path, release: &Path) -> Result<()> {
     let shell = host::shell()?;
-    host::need(&shell, &[("docker-registry", "docker-registry"), ("skopeo", "skopeo")])?;
     let server = Server::start(&shell)?;
     let pushed = push(&shell, begat, release, &server)?;
     list(&shell, &server, &pushed)?;
@@ -161,7 +162,8 @@ fn sizes(folder: &Path) -> Result<Vec<u64>> {
 }
 
 impl Server {
-    fn start(shell: &Shell) -> Result<Self> {
+    pub(crate) fn start(shell: &Shell) -> Result<Self> {
+        host::need(shell, &[("docker-registry", "docker-registry"), ("skopeo", "skopeo")])?;
         let folder = tempfile::tempdir_in("/var/tmp")?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let (configuration, data) = (folder.path().join("config.yml"), folder.path().join("data"));
@@ -179,6 +181,44 @@ impl Server {
             thread::sleep(Duration::from_millis(100));
         }
         anyhow::bail!("the registry does not answer at {}", server.address)
+    }
+
+    /// Has skopeo bring an artifact whose only layer is this file; returns where it is, by its digest.
+    pub(crate) fn offer(&self, shell: &Shell, file: &Path) -> Result<String> {
+        let layout = tempfile::tempdir_in(&self.folder)?;
+        let layout = layout.path();
+        let blobs = layout.join("blobs/sha256");
+        fs::create_dir_all(&blobs)?;
+        let add = |media_type: &str, bytes: &[u8]| {
+            let digest = Sha256::of(bytes).to_string();
+            fs::write(blobs.join(&digest), bytes)?;
+            let (digest, size) = (format!("sha256:{digest}"), bytes.len());
+            Ok::<_, io::Error>(json!({ "mediaType": media_type, "digest": digest, "size": size }))
+        };
+        const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": "application/vnd.example.data",
+            "config": add("application/vnd.oci.empty.v1+json", b"{}")?,
+            "layers": [add("application/x-tar", &fs::read(file)?)?],
+        });
+        let manifest = add(MANIFEST, manifest.to_string().as_bytes())?;
+        let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+        fs::write(layout.join("index.json"), index.to_string())?;
+        fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        let (from, name) = (
+            format!("oci:{}", layout.display()),
+            format!("{}/begat/data", self.address),
+        );
+        let to = format!("docker://{name}:1");
+        cmd!(shell, "skopeo copy --dest-tls-verify=false {from} {to}")
+            .quiet()
+            .ignore_stdout()
+            .ignore_stderr()
+            .run()?;
+        let digest = manifest["digest"].as_str().context("it has a digest")?;
+        Ok(format!("oci://{name}@{digest}"))
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -219,6 +219,11 @@ impl<'a> Bill<'a> {
         for payload in self.facts.payloads {
             let compiler = payload.compiled.and(self.supplier());
             let supplier = payload.supplier.map(Agent::supplier).or(compiler);
+            let kind = Kind::Payload {
+                kind: payload.kind,
+                archive: payload.archive,
+                executable: payload.executable,
+            };
             let component = Component {
                 sha256: Some(payload.sha256),
                 sha512: Some(payload.sha512),
@@ -227,7 +232,7 @@ impl<'a> Bill<'a> {
                 url: payload.url.map(Into::into),
                 supplier,
                 originator: supplier,
-                ..Component::new(Kind::Payload(payload.kind), payload.name, payload.version.into())
+                ..Component::new(kind, payload.name, payload.version.into())
             };
             self.components.insert(payload_id(payload), component);
             if let Some((source, crates)) = payload.compiled {

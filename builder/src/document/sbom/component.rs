@@ -37,8 +37,12 @@ pub(super) enum Kind<'a> {
     },
     /// A package of cargo's registry.
     Crate,
-    /// Files from elsewhere.
-    Payload(payload::Kind),
+    /// Files from elsewhere: in an archive, or one that may run.
+    Payload {
+        kind: payload::Kind,
+        archive: bool,
+        executable: bool,
+    },
     Source,
     /// The distribution that the root image is of.
     System,
@@ -91,7 +95,7 @@ impl<'a> Component<'a> {
     pub(super) fn is_package(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Binary { .. } | Kind::Crate | Kind::Payload(_) | Kind::Source | Kind::System
+            Kind::Binary { .. } | Kind::Crate | Kind::Payload { .. } | Kind::Source | Kind::System
         )
     }
 
@@ -108,6 +112,9 @@ impl<'a> Component<'a> {
             | Kind::Crate => (false, true),
             Kind::Artifact(Role::Firmware { .. } | Role::Kernel { .. }) => (true, false),
             Kind::Artifact(Role::Uki { .. }) => (true, true),
+            Kind::Payload {
+                archive, executable, ..
+            } => (executable, archive),
             _ => (false, false),
         };
         Form {

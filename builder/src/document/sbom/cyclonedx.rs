@@ -121,9 +121,18 @@ fn kind(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Disk) => "platform",
         Kind::Artifact(Role::Firmware { .. }) => "firmware",
         Kind::Artifact(_) | Kind::Section => "file",
-        Kind::Payload(payload::Kind::Software) => "application",
-        Kind::Payload(payload::Kind::Model) => "machine-learning-model",
-        Kind::Payload(payload::Kind::Data) => "data",
+        Kind::Payload {
+            kind: payload::Kind::Software,
+            ..
+        } => "application",
+        Kind::Payload {
+            kind: payload::Kind::Model,
+            ..
+        } => "machine-learning-model",
+        Kind::Payload {
+            kind: payload::Kind::Data,
+            ..
+        } => "data",
         Kind::Binary { .. } | Kind::Crate | Kind::Source => "library",
         Kind::System => "operating-system",
     }

@@ -106,8 +106,15 @@ fn purpose(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Firmware { .. }) => "FIRMWARE",
         Kind::Artifact(Role::Uki { .. }) => "APPLICATION",
         Kind::Artifact(_) | Kind::Section => "FILE",
-        Kind::Payload(payload::Kind::Data | payload::Kind::Model) => "OTHER",
-        Kind::Binary { .. } | Kind::Payload(payload::Kind::Software) => "INSTALL",
+        Kind::Payload {
+            kind: payload::Kind::Data | payload::Kind::Model,
+            ..
+        } => "OTHER",
+        Kind::Binary { .. }
+        | Kind::Payload {
+            kind: payload::Kind::Software,
+            ..
+        } => "INSTALL",
         Kind::Crate => "LIBRARY",
         Kind::Source => "SOURCE",
         Kind::System => "OPERATING_SYSTEM",

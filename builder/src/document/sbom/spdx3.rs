@@ -210,7 +210,7 @@ impl<'a> View<'a> {
     fn deployables(&self) -> impl Iterator<Item = (&'a String, &'a Component<'a>)> {
         let components = self.bill.components.iter();
         components
-            .filter(|(_, component)| matches!(component.kind, Kind::Binary { .. } | Kind::Crate | Kind::Payload(_)))
+            .filter(|(_, component)| matches!(component.kind, Kind::Binary { .. } | Kind::Crate | Kind::Payload { .. }))
     }
 
     fn artifact(&self, id: &str, component: &Component<'_>) -> Value {
@@ -468,9 +468,19 @@ fn purpose(kind: Kind<'_>) -> &'static str {
         Kind::Artifact(Role::Uki { .. }) => "executable",
         Kind::Artifact(Role::CommandLine) => "configuration",
         Kind::Artifact(Role::Verity | Role::VolumeVerity { .. }) | Kind::Section => "data",
-        Kind::Payload(payload::Kind::Model) => "model",
-        Kind::Payload(payload::Kind::Data) => "data",
-        Kind::Binary { .. } | Kind::Payload(payload::Kind::Software) => "install",
+        Kind::Payload {
+            kind: payload::Kind::Model,
+            ..
+        } => "model",
+        Kind::Payload {
+            kind: payload::Kind::Data,
+            ..
+        } => "data",
+        Kind::Binary { .. }
+        | Kind::Payload {
+            kind: payload::Kind::Software,
+            ..
+        } => "install",
         Kind::Crate => "library",
         Kind::Source => "source",
         Kind::System => "operatingSystem",

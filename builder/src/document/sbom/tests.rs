@@ -158,6 +158,8 @@ impl Case<'_> {
                 version: "3.2",
                 image: self.payload.0.into(),
                 kind: self.payload.1,
+                archive: self.payload.1 == payload::Kind::Data,
+                executable: self.payload.1 == payload::Kind::Software,
                 sha256: Sha256::of("agent"),
                 sha512: Sha512::of("agent"),
                 supplier: Some(&supplier("Organization: Kata Containers (https://katacontainers.io/)")),
@@ -677,6 +679,43 @@ fn a_payload_is_a_component_that_contains_its_files() -> Result<()> {
     let licence = &named(components, "application", "kata-agent")["licenses"][0];
     assert_eq!(licence["expression"], "Apache-2.0");
     assert_eq!(find(&spdx2, "kata-agent", "INSTALL")["licenseDeclared"], "Apache-2.0");
+    Ok(())
+}
+
+/// BSI TR-03183-2, section 5.2.2: executable, archive, structured.
+#[test]
+fn a_payload_runs_or_is_an_archive_or_neither() -> Result<()> {
+    for (kind, name, forms, purposes) in [
+        (
+            payload::Kind::Software,
+            "application",
+            ["executable", "no archive", "unstructured"],
+            &["firmware", "executable"][..],
+        ),
+        (
+            payload::Kind::Data,
+            "data",
+            ["non-executable", "archive", "structured"],
+            &["archive", "container"],
+        ),
+        (
+            payload::Kind::Model,
+            "machine-learning-model",
+            ["non-executable", "no archive", "unstructured"],
+            &["firmware"],
+        ),
+    ] {
+        let [spdx3, cyclonedx, _] = views_of(&Case {
+            payload: (file::ROOT, kind),
+            ..Case::default()
+        })?;
+        let component = named(cyclonedx["components"].as_array().expect("a list"), name, "kata-agent");
+        let properties = component["properties"].as_array().expect("a list");
+        let found: Vec<_> = properties[1..4].iter().map(|property| &property["value"]).collect();
+        assert_eq!(found, forms);
+        let file = named(graph(&spdx3), "software_File", "kata-agent");
+        assert_eq!(file["software_additionalPurpose"], serde_json::json!(purposes));
+    }
     Ok(())
 }
 
