@@ -289,7 +289,7 @@ fn all_that_is_missing_is_named_and_can_be_supplied() {
     assert_eq!(mend::exit_code(&error), Exit::Outside);
 }
 
-/// Nobody may hand out with begat what a guest of Confidential Containers consists of.
+/// begat hands out none of the programs that a guest of Confidential Containers consists of.
 #[test]
 fn the_recipe_of_a_coco_guest_says_what_is_missing() {
     let fixture = Fixture::new("");

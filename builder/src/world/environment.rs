@@ -55,10 +55,11 @@ impl Environment {
 }
 
 impl Proxies {
-    /// Returns the proxy to ask for an address of this `scheme` and `host`; none where it is reached directly.
+    /// Returns the proxy to ask for an address of this `scheme` and `host`; none where it is reached directly, as this
+    /// machine always is: what is said to it without encryption goes nowhere else.
     pub fn to(&self, scheme: &str, host: &str) -> Option<&str> {
         let proxy = if scheme == "https" { &self.https } else { &self.http };
-        let direct = self.none.iter().any(|entry| reached_directly(host, entry));
+        let direct = is_loopback(host) || self.none.iter().any(|entry| reached_directly(host, entry));
         proxy.as_deref().filter(|_| !direct)
     }
 }
@@ -70,6 +71,16 @@ fn reached_directly(host: &str, entry: &str) -> bool {
         Some(rest) => rest.is_empty() || rest.ends_with('.'),
         None => false,
     }
+}
+
+/// Whether a host, with or without a port, is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let address: Result<std::net::IpAddr, _> = name.parse();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn either(first: &str, second: &str) -> Option<String> {
@@ -102,5 +113,22 @@ mod tests {
         assert!(to("*", "anything"));
         assert!(!to("example.org", "badexample.org"));
         assert!(!to("", "example.org"));
+        assert!(to("", "127.0.0.1") && to("", "localhost") && to("", "[::1]"));
+    }
+
+    #[test]
+    fn this_machine_is_told_from_others() {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "127.9.9.9",
+            "[::1]:5000",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example", "127.example:5000", "[::2]:5000", "10.0.0.1", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
     }
 }

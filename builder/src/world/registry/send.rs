@@ -9,6 +9,7 @@ use ureq::http::{self, Response, Uri};
 use ureq::{AsSendBody, Body};
 
 use super::super::download::Trouble;
+use super::super::environment::is_loopback;
 use super::challenge::Challenge;
 use super::{Registry, bounded};
 
@@ -208,16 +209,6 @@ fn authority(url: &str) -> Option<(String, String)> {
     Some((scheme, host))
 }
 
-/// Whether a host, with or without a port, is this machine.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    let address: Result<std::net::IpAddr, _> = name.parse();
-    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
 /// Success, or which trouble it is.
 pub(super) fn expect(response: Response<Body>) -> Result<Response<Body>, Trouble> {
     let status = response.status().as_u16();
@@ -280,22 +271,6 @@ pub(super) fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_machine_is_told_from_others() {
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1:5000",
-            "127.9.9.9",
-            "[::1]:5000",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["localhost.example", "127.example:5000", "[::2]:5000", "10.0.0.1", ""] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
 
     #[test]
     fn a_name_before_the_host_is_no_host() {
