@@ -146,19 +146,15 @@ pub fn account(folder: &Path, store: &Store) -> Result<Account> {
         findings: Vec::new(),
         unchecked: Vec::new(),
     };
-    let (mut listed, mut known) = (Vec::new(), Known::new());
-    match text(folder, FILES).and_then(|text| files::parse(&text)) {
-        Ok(found) => {
-            account.findings.extend(compare_paths(&nodes, &found));
-            known = account.origins(folder, &lock, &found, store)?;
-            listed = found;
-        }
-        Err(error) => account.findings.push(invalid(FILES, &error)),
-    }
+    let listed = account.listing(folder, &nodes);
+    let known = match &listed {
+        Some(listed) => account.origins(folder, &lock, listed, store)?,
+        None => Known::new(),
+    };
     let truth = Truth {
         folder,
         nodes: &nodes,
-        owned: owned(&listed, &lock),
+        owned: listed.map(|listed| owned(&listed, &lock)),
         wanted: components::wanted(folder, &lock, &known)?,
         locked: lock.package.iter().map(|package| package.sha256).collect(),
     };
@@ -171,6 +167,20 @@ pub fn account(folder: &Path, store: &Store) -> Result<Account> {
 }
 
 impl Account {
+    /// Compares the paths with those that are listed; returns the list, if it is one.
+    fn listing(&mut self, folder: &Path, nodes: &[Node]) -> Option<Vec<Content>> {
+        match text(folder, FILES).and_then(|text| files::parse(&text)) {
+            Ok(listed) => {
+                self.findings.extend(compare_paths(nodes, &listed));
+                Some(listed)
+            }
+            Err(error) => {
+                self.findings.push(invalid(FILES, &error));
+                None
+            }
+        }
+    }
+
     /// Compares where each path is said to come from with the packages and the recipe; returns what is known of packages
     /// and payloads from the store.
     fn origins(&mut self, folder: &Path, lock: &Lock, listed: &[Content], store: &Store) -> Result<Known> {
@@ -270,7 +280,8 @@ fn difference(there: &Node, said: &Node) -> String {
 struct Truth<'a> {
     folder: &'a Path,
     nodes: &'a [Node],
-    owned: BTreeMap<(String, String), Sha256>,
+    /// What packages and payloads own, if the list of files can be read.
+    owned: Option<BTreeMap<(String, String), Sha256>>,
     wanted: Vec<Wanted>,
     /// Of the packages of the lock.
     locked: BTreeSet<Sha256>,
@@ -288,15 +299,12 @@ impl Truth<'_> {
             document: (*name).into(),
             listing: LISTING.into(),
         });
-        let owners = if *name == LISTING {
-            self.compare_owners(&bill)
-        } else {
-            Vec::new()
-        };
+        let owned = self.owned.as_ref().filter(|_| *name == LISTING);
+        let owners = owned.map(|owned| self.compare_owners(owned, &bill));
         listing
             .into_iter()
             .chain(self.compare_files(name, &bill.files))
-            .chain(owners)
+            .chain(owners.into_iter().flatten())
             .chain(components::compare(name, &bill.components, &self.wanted, &self.locked))
             .collect()
     }
@@ -311,7 +319,8 @@ impl Truth<'_> {
             };
             let key = key_of(node);
             left.remove(&key);
-            let lists = name == LISTING || (name == UNOWNED && !self.owned.contains_key(&key));
+            let unowned = || self.owned.as_ref().is_some_and(|owned| !owned.contains_key(&key));
+            let lists = name == LISTING || (name == UNOWNED && unowned());
             match files.get(&key) {
                 None if lists => findings.push(not_listed(name, node)),
                 Some(said) if said != sha256 => {
@@ -325,11 +334,11 @@ impl Truth<'_> {
     }
 
     /// Compares what files are said to be of with what they are listed to be of.
-    fn compare_owners(&self, bill: &Bill) -> Vec<Finding> {
+    fn compare_owners(&self, owned: &BTreeMap<(String, String), Sha256>, bill: &Bill) -> Vec<Finding> {
         let files = self.nodes.iter().filter(|node| matches!(node.kind, Kind::File { .. }));
         let others = files.filter_map(|node| {
             let key = key_of(node);
-            let listed: BTreeSet<Sha256> = self.owned.get(&key).copied().into_iter().collect();
+            let listed: BTreeSet<Sha256> = owned.get(&key).copied().into_iter().collect();
             let said = bill.owners.get(&key).cloned().unwrap_or_default();
             let shown = |owners: &BTreeSet<Sha256>| match owners.first() {
                 None => "no package".into(),
