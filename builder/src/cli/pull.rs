@@ -56,7 +56,7 @@ impl Args {
         };
         let pulled = pull(&wanted, &registry, &store, self.stage()?)?;
         match self.json {
-            true => print!("{}", model::json(&machine(&pulled))),
+            true => print!("{}", model::json(&self.machine(&pulled))),
             false => self.people(&pulled),
         }
         Ok(())
@@ -79,19 +79,26 @@ impl Args {
         let files = pulled.manifest.files.len();
         println!("{}: {files} files are those of its manifest", self.output.display());
         println!("release: {}", pulled.manifest.digest());
-        if self.digest.is_none() {
-            println!("not checked: whether this is the release that you want: --digest");
+        for unchecked in self.unchecked() {
+            println!("not checked: {unchecked}");
         }
-        let shown = self.output.display();
-        println!("not checked: who built and signed it, and whether it is valid now: begat verify {shown}");
     }
-}
 
-fn machine(pulled: &Pulled) -> serde_json::Value {
-    json!({
-        "artifact": pulled.artifact,
-        "build": pulled.build,
-        "files": pulled.manifest.files.len(),
-        "release": pulled.manifest.digest(),
-    })
+    fn unchecked(&self) -> Vec<String> {
+        let wanted = "whether this is the release that you want: --digest";
+        let wanted = self.digest.is_none().then(|| wanted.to_owned());
+        let shown = self.output.display();
+        let others = format!("who built and signed it, and whether it is valid now: begat verify {shown}");
+        wanted.into_iter().chain([others]).collect()
+    }
+
+    fn machine(&self, pulled: &Pulled) -> serde_json::Value {
+        json!({
+            "artifact": pulled.artifact,
+            "build": pulled.build,
+            "files": pulled.manifest.files.len(),
+            "release": pulled.manifest.digest(),
+            "not-checked": self.unchecked(),
+        })
+    }
 }

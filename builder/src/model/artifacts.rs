@@ -16,6 +16,21 @@ pub mod file {
     pub const VERITY: &str = "rootfs.verity";
 }
 
+/// Whether a file of a release is one of those that boot: its kernel, images and firmware, not its documents.
+pub fn boots(name: &str) -> bool {
+    let fixed = [
+        file::COMMAND_LINE,
+        file::DISK,
+        file::INITRD,
+        file::KERNEL,
+        file::ROOT,
+        file::UKI,
+        file::VERITY,
+    ];
+    let of_volume = volume::Name::of_image(name).or_else(|| volume::Name::of_verity(name));
+    fixed.contains(&name) || of_volume.is_some() || name.ends_with(".fd")
+}
+
 /// What was assembled, beside the files themselves.
 #[derive(Clone, Debug)]
 pub struct Artifacts {

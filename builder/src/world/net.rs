@@ -161,10 +161,8 @@ impl Net {
         if missing.is_empty() {
             return Ok(());
         }
-        let size = missing
-            .iter()
-            .fold(0_u64, |sum, wanted| sum.saturating_add(wanted.size));
-        let progress = Progress::new(missing.len(), size);
+        let sizes: Vec<u64> = missing.iter().map(|wanted| wanted.size).collect();
+        let progress = Progress::new(&sizes);
         let stop = AtomicBool::new(false);
         let outcomes = parallel::map_waiting(&missing, self.limits.connections, |wanted| {
             if stop.load(Ordering::Relaxed) {
@@ -342,7 +340,7 @@ impl Archive for Net {
         if let Ok(bytes) = self.store.bytes(&sha256, size) {
             return Ok(bytes);
         }
-        let progress = Progress::new(1, size);
+        let progress = Progress::new(&[size]);
         let outcome = self.obtain(&target, &progress);
         progress.clear();
         outcome?;

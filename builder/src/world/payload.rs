@@ -109,7 +109,7 @@ impl Net {
     }
 
     fn download(&self, url: &str, name: &str, Stamp { sha256, size }: Stamp) -> Result<()> {
-        let progress = &Progress::new(1, size);
+        let progress = &Progress::new(&[size]);
         progress.name(name);
         let Some(mut partial) = Partial::open(&self.store, sha256, size)? else {
             return Ok(());

@@ -45,14 +45,16 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(files: usize, bytes: u64) -> Self {
+    /// Of files with these sizes, in bytes.
+    pub(super) fn new(sizes: &[u64]) -> Self {
+        let bytes = sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size)); // others say how large they are
         const TEMPLATE: &str = "fetch {bar:32} {bytes}/{total_bytes} {binary_bytes_per_sec} {wide_msg}";
         let style = ProgressStyle::with_template(TEMPLATE).expect("the template names known keys");
         let bar = ProgressBar::new(bytes).with_style(style); // hidden by itself where stderr is no terminal
         Self {
             bar,
             start: Instant::now(),
-            files,
+            files: sizes.len(),
         }
     }
 

@@ -54,7 +54,7 @@ impl<'a> Pe<'a> {
     }
 
     /// Returns whether its first certificate is an Authenticode signature, whoever made it: a `WIN_CERTIFICATE` of
-    /// revision 2.0 and type `WIN_CERT_TYPE_PKCS_SIGNED_DATA` with a DER sequence in it (UEFI 2.11, section 32.2.4).
+    /// revision 2.0 and type `WIN_CERT_TYPE_PKCS_SIGNED_DATA` with a DER sequence in it (UEFI 2.10, section 32.2.4).
     pub fn is_signed(&self) -> bool {
         let Ok((certificate, content)) = WinCertificate::read_from_prefix(self.certificates) else {
             return false;

@@ -8,9 +8,10 @@ use measure::{Sha256, Sha512};
 
 use super::Finding;
 use crate::mend::{Exit, OrMend as _};
-use crate::model::artifacts::file;
+use crate::model::artifacts;
 use crate::model::lock::{Lock, Package, Tree};
-use crate::model::volume;
+use crate::stage::origins::Packages;
+use crate::stage::payload::Payloads;
 use crate::stage::verify;
 use crate::world::files;
 
@@ -48,6 +49,16 @@ pub(super) enum Wanted {
 /// SHA-512 of what the store has, by SHA-256.
 pub(super) type Known = BTreeMap<Sha256, Sha512>;
 
+/// Returns the SHA-512 of packages, payloads and crates that were read out of the store.
+pub(super) fn known(lock: &Lock, packages: &Packages, payloads: &Payloads) -> Known {
+    let crates = payloads.iter().flat_map(|payload| &payload.crates);
+    let crates = crates.map(|one| (one.sha256, one.sha512));
+    let brought = lock.payload.iter().zip(payloads);
+    let brought = brought.map(|(payload, brought)| (payload.sha256, brought.sha512));
+    let packages = packages.iter().map(|(sha256, members)| (*sha256, members.sha512));
+    packages.chain(brought).chain(crates).collect()
+}
+
 /// Returns what every view of a release has to describe; the files of the release are read.
 ///
 /// # Errors
@@ -76,7 +87,7 @@ pub(super) fn wanted(folder: &Path, lock: &Lock, known: &Known) -> Result<Vec<Wa
         sha512: known.get(&payload.sha256).copied(),
     });
     let own = packages.chain(crates).chain(payloads);
-    Ok(own.chain(artifacts(folder)?).collect())
+    Ok(own.chain(files_that_boot(folder)?).collect())
 }
 
 /// Whether a package leaves files in the release.
@@ -86,10 +97,10 @@ pub(super) fn is_shipped(package: &Package) -> bool {
 }
 
 /// The files of the release that boot, as they are.
-fn artifacts(folder: &Path) -> Result<Vec<Wanted>> {
+fn files_that_boot(folder: &Path) -> Result<Vec<Wanted>> {
     let manifest = verify::manifest(folder)?;
     let mut names: Vec<&str> = manifest.files.keys().map(|name| name.as_str()).collect();
-    names.retain(|name| boots(name));
+    names.retain(|name| artifacts::boots(name));
     let hashed = files::for_each(&names, |name| {
         files::open(&folder.join(name)).and_then(|mut file| files::stamp_and_sha512(&mut file))
     });
@@ -100,20 +111,6 @@ fn artifacts(folder: &Path) -> Result<Vec<Wanted>> {
         Ok(Wanted::Bytes { name, sha256, sha512 })
     });
     wanted.collect()
-}
-
-fn boots(name: &str) -> bool {
-    const FIXED: [&str; 7] = [
-        file::COMMAND_LINE,
-        file::DISK,
-        file::INITRD,
-        file::KERNEL,
-        file::ROOT,
-        file::UKI,
-        file::VERITY,
-    ];
-    let of_volume = volume::Name::of_image(name).or_else(|| volume::Name::of_verity(name));
-    FIXED.contains(&name) || of_volume.is_some() || name.ends_with(".fd")
 }
 
 /// Compares what a view describes with what it has to, and with the packages that are `locked`.

@@ -7,19 +7,21 @@ mod components;
 mod cyclonedx;
 mod spdx2;
 mod spdx3;
+mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use components::{Component, Known, Wanted};
+use components::{Component, Known};
 use measure::{Digest, Sha256};
 use serde::Serialize;
 use serde_json::Value;
+use truth::Truth;
 
 use crate::document::files;
 use crate::mend::{Exit, OrMend as _};
-use crate::model::contents::{Content, Kind, Node, Origin};
+use crate::model::contents::{Content, Node, Origin};
 use crate::model::lock::Lock;
 use crate::model::recipe::Recipe;
 use crate::stage::origins::{self, Origins};
@@ -154,7 +156,7 @@ pub fn account(folder: &Path, store: &Store) -> Result<Account> {
     let truth = Truth {
         folder,
         nodes: &nodes,
-        owned: listed.map(|listed| owned(&listed, &lock)),
+        owned: listed.map(|listed| truth::owned(&listed, &lock)),
         wanted: components::wanted(folder, &lock, &known)?,
         locked: lock.package.iter().map(|package| package.sha256).collect(),
     };
@@ -195,7 +197,7 @@ impl Account {
         let (packages, payloads) = match both {
             Ok(both) => both,
             Err(error) => {
-                let what = "where each file comes from, against the packages";
+                let what = "where each file comes from, and the SHA-512 of packages, against the packages";
                 self.unchecked.push(format!("{what}: {error:#}"));
                 return Ok(Known::new());
             }
@@ -219,27 +221,8 @@ impl Account {
                 )
             }));
         }
-        let crates = payloads.iter().flat_map(|payload| &payload.crates);
-        let crates = crates.map(|one| (one.sha256, one.sha512));
-        let brought = lock.payload.iter().zip(&payloads);
-        let brought = brought.map(|(payload, brought)| (payload.sha256, brought.sha512));
-        let packages = packages.iter().map(|(sha256, members)| (*sha256, members.sha512));
-        Ok(packages.chain(brought).chain(crates).collect())
+        Ok(components::known(lock, &packages, &payloads))
     }
-}
-
-/// What packages and payloads own of the files that are listed, by their digests.
-fn owned(listed: &[Content], lock: &Lock) -> BTreeMap<(String, String), Sha256> {
-    let payload = |name: &str| lock.payload.iter().find(|payload| payload.name.to_string() == name);
-    let files = listed
-        .iter()
-        .filter(|content| matches!(content.node.kind, Kind::File { .. }));
-    let owned = files.filter_map(|content| match &content.origin {
-        Origin::Package { sha256, .. } => Some((key_of(&content.node), *sha256)),
-        Origin::Payload { name } => Some((key_of(&content.node), payload(name)?.sha256)),
-        _ => None,
-    });
-    owned.collect()
 }
 
 fn compare_paths(nodes: &[Node], listed: &[Content]) -> Vec<Finding> {
@@ -274,85 +257,6 @@ fn difference(there: &Node, said: &Node) -> String {
         .map(|(_, name)| *name)
         .collect();
     format!("other {}", names.join(", "))
-}
-
-/// What the views are compared with.
-struct Truth<'a> {
-    folder: &'a Path,
-    nodes: &'a [Node],
-    /// What packages and payloads own, if the list of files can be read.
-    owned: Option<BTreeMap<(String, String), Sha256>>,
-    wanted: Vec<Wanted>,
-    /// Of the packages of the lock.
-    locked: BTreeSet<Sha256>,
-}
-
-impl Truth<'_> {
-    fn compare(&self, (name, read): &(&str, Reader)) -> Vec<Finding> {
-        let document = text(self.folder, name).and_then(|text| serde_json::from_str(&text).context("it is no JSON"));
-        let bill = match document.and_then(|document| read(&document)) {
-            Ok(bill) => bill,
-            Err(error) => return vec![invalid(name, &error)],
-        };
-        let differs = *name != LISTING && bill.listing != digest_of(self.folder, LISTING);
-        let listing = differs.then(|| Finding::ListingDiffers {
-            document: (*name).into(),
-            listing: LISTING.into(),
-        });
-        let owned = self.owned.as_ref().filter(|_| *name == LISTING);
-        let owners = owned.map(|owned| self.compare_owners(owned, &bill));
-        listing
-            .into_iter()
-            .chain(self.compare_files(name, &bill.files))
-            .chain(owners.into_iter().flatten())
-            .chain(components::compare(name, &bill.components, &self.wanted, &self.locked))
-            .collect()
-    }
-
-    /// One of the views lists every file; another those that no package and no payload has.
-    fn compare_files(&self, name: &str, files: &BTreeMap<(String, String), Sha256>) -> Vec<Finding> {
-        let mut left: BTreeSet<_> = files.keys().collect();
-        let mut findings = Vec::new();
-        for node in self.nodes {
-            let Kind::File { sha256, .. } = &node.kind else {
-                continue;
-            };
-            let key = key_of(node);
-            left.remove(&key);
-            let unowned = || self.owned.as_ref().is_some_and(|owned| !owned.contains_key(&key));
-            let lists = name == LISTING || (name == UNOWNED && unowned());
-            match files.get(&key) {
-                None if lists => findings.push(not_listed(name, node)),
-                Some(said) if said != sha256 => {
-                    findings.push(differs(name, node, format!("its SHA-256 is {sha256}, not {said}")));
-                }
-                None | Some(_) => {}
-            }
-        }
-        findings.extend(left.into_iter().map(|key| missing(name, key.clone())));
-        findings
-    }
-
-    /// Compares what files are said to be of with what they are listed to be of.
-    fn compare_owners(&self, owned: &BTreeMap<(String, String), Sha256>, bill: &Bill) -> Vec<Finding> {
-        let files = self.nodes.iter().filter(|node| matches!(node.kind, Kind::File { .. }));
-        let others = files.filter_map(|node| {
-            let key = key_of(node);
-            let listed: BTreeSet<Sha256> = owned.get(&key).copied().into_iter().collect();
-            let said = bill.owners.get(&key).cloned().unwrap_or_default();
-            let shown = |owners: &BTreeSet<Sha256>| match owners.first() {
-                None => "no package".into(),
-                Some(owner) => format!("the package with the SHA-256 {owner}"),
-            };
-            let what = format!("{FILES} has it of {}, not of {}", shown(&listed), shown(&said));
-            (listed != said).then(|| differs(LISTING, node, what))
-        });
-        others.collect()
-    }
-}
-
-fn digest_of(folder: &Path, name: &str) -> Option<Sha256> {
-    text(folder, name).ok().map(Sha256::of)
 }
 
 /// The digest that a document has for something; none where it has none.

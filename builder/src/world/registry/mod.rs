@@ -260,10 +260,8 @@ impl Registry {
         if wanted.is_empty() {
             return Ok(());
         }
-        let size = wanted
-            .iter()
-            .fold(0_u64, |sum, blob| sum.saturating_add(blob.stamp.size));
-        let progress = Progress::new(wanted.len(), size);
+        let sizes: Vec<u64> = wanted.iter().map(|blob| blob.stamp.size).collect();
+        let progress = Progress::new(&sizes);
         let outcomes = parallel::map_waiting(&wanted, self.limits.connections, |blob| {
             self.obtain(store, blob, &progress)
         });

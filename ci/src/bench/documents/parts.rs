@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use builder::debian::members::Members;
-use builder::model::artifacts::{Artifacts, FirmwareFile, file};
+use builder::model::artifacts::{self, Artifacts, FirmwareFile, file};
 use builder::model::lock::{Lock, Tree};
 use builder::model::record::Terms;
 use builder::model::release::{MANIFEST, Manifest};
@@ -29,17 +29,6 @@ use measure::{Sha256, Sha512};
 
 /// Where dpkg writes down what is installed.
 const STATUS: &[u8] = b"/var/lib/dpkg/status";
-
-/// What boots, beside volumes and firmware.
-const BOOTS: [&str; 7] = [
-    file::COMMAND_LINE,
-    file::DISK,
-    file::INITRD,
-    file::KERNEL,
-    file::ROOT,
-    file::UKI,
-    file::VERITY,
-];
 
 /// What is worked on.
 struct Bench {
@@ -115,12 +104,7 @@ impl Bench {
     /// What the digests that only bills of materials ask for add to those of the manifest.
     fn hash(&self) -> Result<Hashes> {
         let staging = Staging::begin(&self.release, Existing::Replace)?; // never published
-        let volumes = contents::volumes(&self.release)?;
-        let volumes: Vec<_> = volumes.iter().flat_map(|name| [name.image(), name.verity()]).collect();
-        staging.take_over(|path| {
-            let name = path.to_string_lossy();
-            !BOOTS.contains(&&*name) && !volumes.contains(&name.to_string()) && !name.starts_with("OVMF-")
-        })?;
+        staging.take_over(|path| !artifacts::boots(&path.to_string_lossy()))?;
         let (_, stamps) = measured(|| staging.stamps(Stamps::new()))?;
         let (hashes, both) = measured(|| staging.hashes())?;
         let (cpu, wall) = (both.cpu - stamps.cpu, both.wall - stamps.wall);
