@@ -855,7 +855,7 @@ fn a_build_is_vouched_for_before_and_after() {
         quorum: None,
         at: Timestamp::from_second(NOW).unwrap(),
     };
-    one.judge_builder(Some(&generation(&zero)), &judge);
+    one.judge(Some(&generation(&zero)), &judge);
     assert_eq!(one.findings, []);
     assert!(one.claims.contains_key(DISPATCH) && one.claims.contains_key(COMPLETION));
 }

@@ -15,17 +15,21 @@ use std::sync::LazyLock;
 
 use builder::document::claims::Claims;
 use builder::document::provenance::{Builder, Machine, Run, Times};
+use builder::document::rebuild;
 use builder::model::key::SigningKey;
 use builder::model::measurements::{
     Boot, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm,
 };
+use builder::model::quorum::Quorum;
 use builder::model::record::{Binding, Record, Terms};
 use builder::model::release::{FileName, Manifest};
-use builder::model::{Request, Trust};
+use builder::model::trust::Root;
+use builder::model::{Lock, Request, Trust};
 use builder::stage::appraise::{Judge, Roots};
 use builder::stage::chain::{COMPLETION, Chain, DISPATCH, Generation, last_good};
 use builder::stage::finding::Finding;
 use builder::stage::parse::LOCK;
+use builder::stage::rebuilds;
 use builder::stage::release::{Existing, Staging, Stamps};
 use builder::stage::sign;
 use builder::stage::signatures::Demand;
@@ -84,9 +88,19 @@ struct Line {
     vendor: Vendor,
     releases: Vec<PathBuf>,
     trust: Trust,
+    quorum: Option<Quorum>,
     amd: AmdRoots,
     /// What a release predicts.
     launches: fn(u32) -> Vec<Measurement>,
+}
+
+/// The hour in which a generation is built.
+fn hour(number: u32) -> Option<Times> {
+    let hour = number % 12;
+    Some(Times {
+        started_on: at(&format!("2026-11-14T{hour:02}:00:00Z")),
+        finished_on: at(&format!("2026-11-14T{hour:02}:59:00Z")),
+    })
 }
 
 /// The value of a register of generation `image`, and of which boot.
@@ -150,6 +164,8 @@ struct Vm {
     ak: u8,
     /// Of SEV-SNP the first 32 bytes.
     init_data: [u8; 48],
+    /// From when until when the collateral of its TDX platform is valid.
+    collateral: [&'static str; 2],
     /// What its chip is made to say otherwise.
     said: fn(&mut Said),
 }
@@ -162,6 +178,7 @@ impl Vm {
             strange: BTreeMap::new(),
             ak: 1,
             init_data: [0; 48],
+            collateral: ["2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"],
             said: |_| {},
         }
     }
@@ -198,7 +215,12 @@ impl Vm {
             report_data,
             ..Td::default()
         };
-        Evidence::Tdx(td.evidence(&tdx::Platform::default()))
+        let [issued, expires] = self.collateral.map(at);
+        Evidence::Tdx(td.evidence(&tdx::Platform {
+            issued,
+            expires,
+            ..tdx::Platform::default()
+        }))
     }
 }
 
@@ -230,6 +252,7 @@ impl Line {
             vendor,
             releases: Vec::new(),
             trust: Trust::default(),
+            quorum: None,
             amd: CHIP.roots.clone(),
             launches,
         };
@@ -241,7 +264,7 @@ impl Line {
             );
         }
         let first = Manifest::parse(&line.text(0, "manifest.json")).unwrap();
-        line.trust.roots = vec![first.digest()];
+        line.trust.root = vec![named(first.digest())];
         line.trust.tpm.keys = [Ak::p256(1).digest()].into();
         line.trust.tpm.pcrs = PCRS.into();
         line.trust.tpm.allow_measured_boot = true;
@@ -259,7 +282,7 @@ impl Line {
         let release = self.release(number, command_line);
         let attested = Builder::Attested(self.vendor.machine());
         let builder = vm.as_ref().map_or(Builder::Unattested, |_| attested);
-        Self::sign(&release, terms, builder);
+        Self::sign(&release, terms, builder, hour(number));
         if let Some(vm) = vm {
             self.attest(&release, &vm);
         }
@@ -267,13 +290,38 @@ impl Line {
         release
     }
 
+    /// Signs a generation again, on other terms or at another time, and has the same VM vouch for it, and then all that
+    /// come after it, which name its record.
+    fn sign_again(&self, number: usize, change: impl Fn(&mut Terms), times: Option<Times>) {
+        let mut previous = None;
+        for (index, release) in self.releases.iter().enumerate().skip(number) {
+            let mut terms = record(release).terms;
+            terms.previous = previous.or(terms.previous);
+            let attested = (index > 0).then_some(Builder::Attested(self.vendor.machine()));
+            let builder = attested.unwrap_or(Builder::Unattested);
+            if index == number {
+                change(&mut terms);
+                Self::sign(release, terms, builder, times);
+            } else {
+                Self::sign(release, terms, builder, hour(index as u32));
+            }
+            if let Some(parent) = index.checked_sub(1) {
+                self.attest(release, &Vm::of(parent as u32));
+            }
+            previous = Some(record(release).digest());
+        }
+    }
+
     fn release(&self, number: u32, command_line: &str) -> PathBuf {
         let release = self.folder.path().join(command_line.replace(' ', "-"));
         let staging = Staging::begin(&release, Existing::Refuse).unwrap();
         fixture::fill(staging.folder());
         fs::write(staging.folder().join("cmdline"), command_line).unwrap();
+        let mut origin = origin();
         if command_line == COMPILES {
-            add_program(&staging.folder().join(LOCK));
+            let lock = staging.folder().join(LOCK);
+            add_program(&lock);
+            origin.lock = Sha256::of(fs::read(lock).unwrap());
         }
         let launches = (self.launches)(number);
         fs::write(
@@ -281,23 +329,20 @@ impl Line {
             Measurements { launches }.text(),
         )
         .unwrap();
-        staging.publish(origin(), Stamps::new()).unwrap();
+        staging.publish(origin, Stamps::new()).unwrap();
         release
     }
 
-    fn sign(release: &Path, terms: Terms, builder: Builder) {
+    fn sign(release: &Path, terms: Terms, builder: Builder, times: Option<Times>) {
         let manifest = Manifest::parse(&fs::read_to_string(release.join("manifest.json")).unwrap()).unwrap();
         let run = Run {
             id: Uuid::nil(),
             builder,
             version: "0.1.0".into(),
-            times: Some(Times {
-                started_on: at("2026-11-14T00:00:00Z"),
-                finished_on: at("2026-11-14T01:00:00Z"),
-            }),
+            times,
             compiled: Vec::new(),
         };
-        let key = SigningKey::from_random([1 + terms.generation as u8; 32]).unwrap();
+        let key = SigningKey::from_random([(terms.generation as u8).wrapping_add(1); 32]).unwrap();
         let subject = sign::read(release, manifest).unwrap();
         let claims = Claims::new(&subject, &run, terms, &key.public());
         sign::append(release, &claims.signed_by(&key)).unwrap();
@@ -325,19 +370,43 @@ impl Line {
         }
     }
 
-    fn verify(&self) -> Vec<Generation> {
+    fn judged<T>(&self, f: impl FnOnce(&Judge<'_>) -> T) -> T {
         let root = tdx::root();
         let roots = Roots {
             amd: self.amd.clone(),
             intel: TdxRoot::simulated(&root),
         };
-        let judge = Judge {
+        f(&Judge {
             roots: &roots,
             trust: &self.trust,
-            quorum: None,
+            quorum: self.quorum.as_ref(),
             at: tdx::now(),
-        };
-        Chain::read(&self.releases, &Self::demand()).unwrap().line(&judge)
+        })
+    }
+
+    fn verify(&self) -> Vec<Generation> {
+        self.verify_as(None)
+    }
+
+    fn verify_as(&self, wanted: Option<Sha256>) -> Vec<Generation> {
+        let chain = Chain::read(&self.releases, &Self::demand()).unwrap();
+        self.judged(|judge| chain.line(judge, wanted))
+    }
+
+    /// The number of the generation whose values are exported.
+    fn last_good(&self) -> Option<u32> {
+        let line = self.verify();
+        self.judged(|judge| last_good(&line, judge).map(Generation::number))
+    }
+
+    /// What is not checked of a generation.
+    fn unchecked(&self, number: usize) -> String {
+        self.verify()[number]
+            .unchecked
+            .iter()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// The codes of all findings, by generation.
@@ -401,6 +470,17 @@ crate = []
 
 fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
+}
+
+/// What a policy says that names a root and nothing more.
+fn named(release: Sha256) -> Root {
+    Root {
+        release,
+        record: None,
+        generation: None,
+        not_before: None,
+        not_after: None,
+    }
 }
 
 fn record(release: &Path) -> Record {
@@ -704,7 +784,7 @@ fn a_parent_that_was_not_given() {
 #[test]
 fn a_generation_0_that_nobody_vouches_for() {
     let mut line = Line::of_three(Vendor::Tpm);
-    line.trust.roots.clear();
+    line.trust.root.clear();
     assert_eq!(line.findings(), ["0 root-not-trusted"]);
 }
 
@@ -718,7 +798,7 @@ fn a_builder_that_says_it_is_of_another_kind() {
         Builder::Attested(Machine::Snp),
         Builder::Split(Machine::Tdx),
     ] {
-        Line::sign(release, terms.clone(), builder);
+        Line::sign(release, terms.clone(), builder, hour(2));
         line.attest(release, &Vm::of(1));
         let findings = line.findings();
         assert_eq!(findings[..2], ["2 builder-differs", "2 builder-differs"], "{builder:?}");
@@ -730,7 +810,12 @@ fn a_machine_that_vouches_for_what_another_one_built() {
     for vendor in ALL {
         let mut line = Line::of_three(vendor);
         let release = &line.releases[2];
-        Line::sign(release, record(release).terms, Builder::Split(vendor.machine()));
+        Line::sign(
+            release,
+            record(release).terms,
+            Builder::Split(vendor.machine()),
+            hour(2),
+        );
         line.attest(release, &Vm::of(1));
         assert_eq!(line.findings(), ["2 builder-split"]);
         line.trust.allow_split = true;
@@ -759,12 +844,11 @@ fn evidence_that_is_none() {
 /// What is exported of a chain are the values of that generation.
 #[test]
 fn the_last_good_generation_is_the_one_before_the_first_with_findings() {
-    let number = |line: &Line| last_good(&line.verify()).map(Generation::number);
     let line = Line::of_three(Vendor::Tpm);
-    assert_eq!(number(&line), Some(2));
+    assert_eq!(line.last_good(), Some(2));
     for (flipped, good) in [(2, Some(1)), (1, Some(0)), (0, None)] {
         fs::write(line.releases[flipped].join("cmdline"), "generation 9").unwrap();
-        assert_eq!(number(&line), good);
+        assert_eq!(line.last_good(), good);
     }
 }
 
@@ -773,4 +857,261 @@ fn a_flipped_file_of_an_older_generation() {
     let line = Line::of_three(Vendor::Tpm);
     fs::write(line.releases[0].join("cmdline"), "generation 9").unwrap();
     assert_eq!(line.findings()[0], "0 digest-differs");
+}
+
+/// Who has the image of generation 0 signs it with a number that meets every floor, and builds on it in a genuine VM.
+#[test]
+fn a_root_that_a_stranger_signed_again_with_another_number() {
+    let mut line = Line::of_three(Vendor::Snp);
+    line.trust.min_generation = 2;
+    assert_eq!(line.findings(), [""; 0]);
+    line.sign_again(0, |terms| terms.generation = 100, hour(0));
+    line.sign_again(1, |terms| terms.generation = 101, hour(1));
+    line.sign_again(2, |terms| terms.generation = 102, hour(2));
+    line.trust.min_generation = 50;
+    assert_eq!(line.findings(), ["100 root-number-differs"]);
+    assert_eq!(line.last_good(), None);
+    line.trust.root[0].generation = Some(100);
+    assert_eq!(line.findings(), [""; 0], "the policy says so");
+    line.trust.root[0].generation = None;
+    line.trust.root[0].record = Some(record(&line.releases[0]).digest());
+    assert_eq!(line.findings(), [""; 0], "the policy names the record that says so");
+    line.trust.root[0].record = Some(Sha384::of("another"));
+    assert_eq!(line.findings(), ["100 root-record-differs"]);
+}
+
+/// Without an end, as nobody but its policy could know.
+#[test]
+fn a_root_that_a_stranger_signed_again_without_its_end() {
+    let mut line = Line::of_three(Vendor::Snp);
+    let end = at("2026-11-14T00:30:00Z");
+    line.sign_again(0, |terms| terms.not_after = Some(end), hour(0));
+    let honest = record(&line.releases[0]).digest();
+    assert_eq!(line.findings(), ["1 parent-not-valid"]);
+    line.sign_again(0, |terms| terms.not_after = None, hour(0));
+    assert_eq!(line.findings(), [""; 0], "nobody who is asked knows better");
+    assert!(line.unchecked(0).contains("names neither the record nor not-after"));
+    line.trust.root[0].not_after = Some(end);
+    assert_eq!(line.findings(), ["1 parent-not-valid"]);
+    assert!(line.unchecked(0).contains("the policy does not name it"));
+    line.trust.root[0] = Root {
+        record: Some(honest),
+        ..named(line.trust.root[0].release)
+    };
+    assert_eq!(line.findings(), ["0 root-record-differs"]);
+}
+
+#[test]
+fn a_generation_after_the_last_number() {
+    let mut line = Line::of_three(Vendor::Snp);
+    line.releases.truncate(2);
+    line.trust.root[0].generation = Some(u32::MAX);
+    line.sign_again(0, |terms| terms.generation = u32::MAX, hour(0));
+    line.sign_again(1, |terms| terms.generation = u32::MAX, hour(1));
+    assert_eq!(line.findings(), ["4294967295 generations-exhausted"]);
+    line.trust.root[0].generation = Some(u32::MAX - 1);
+    line.sign_again(0, |terms| terms.generation = u32::MAX - 1, hour(0));
+    assert_eq!(line.findings(), [""; 0]);
+}
+
+/// Nothing but the last is refused for its number; what comes before it has a lower one.
+#[test]
+fn values_of_a_generation_below_the_floor_are_not_exported() {
+    let mut line = Line::of_three(Vendor::Tpm);
+    line.trust.min_generation = 2;
+    assert_eq!(line.last_good(), Some(2));
+    line.trust.min_generation = 3;
+    assert_eq!(line.last_good(), None);
+    line.trust.min_generation = 2;
+    fs::write(line.releases[2].join("cmdline"), "generation 9").unwrap();
+    assert_eq!(line.last_good(), None, "generation 1 is good, and rolled back");
+    line.trust.min_generation = 1;
+    assert_eq!(line.last_good(), Some(1));
+}
+
+#[test]
+fn another_release_than_the_one_that_is_wanted() {
+    let line = Line::of_three(Vendor::Tpm);
+    let codes = |wanted| {
+        let last = line.verify_as(Some(wanted)).pop().unwrap();
+        last.findings.iter().map(Finding::code).collect::<Vec<_>>()
+    };
+    let manifest = |number| Manifest::parse(&line.text(number, "manifest.json")).unwrap().digest();
+    assert_eq!(codes(manifest(2)), [""; 0]);
+    assert_eq!(codes(manifest(1)), ["release-differs"]);
+}
+
+/// Has whoever has the key `number` say that `what` came out of building the release.
+fn say(release: &Path, number: u8, change: impl Fn(&mut Manifest)) {
+    let mut manifest = Manifest::parse(&fs::read_to_string(release.join("manifest.json")).unwrap()).unwrap();
+    change(&mut manifest);
+    let lock = Lock::parse(&fs::read_to_string(release.join(LOCK)).unwrap()).unwrap();
+    let run = Run::new(Uuid::nil(), Builder::Unattested, hour(0));
+    let key = SigningKey::from_random([number; 32]).unwrap();
+    let bundle = rebuild::bundle(&manifest, &lock, &run, &BTreeMap::new(), &key);
+    rebuilds::add(&release.join(rebuilds::FOLDER), &key.public().id(), &bundle).unwrap();
+}
+
+fn quorum(number: u8) -> String {
+    let key = SigningKey::from_random([number; 32]).unwrap().public();
+    format!("witness alice {}\n", key.id())
+}
+
+/// A policy that names the root does not hide that somebody who is asked, too, has built something else.
+#[test]
+fn an_operator_disagrees_about_a_root_that_the_policy_names() {
+    let mut line = Line::of_three(Vendor::Tpm);
+    line.quorum = Some(Quorum::parse(&(quorum(41) + "quorum alice\n")).unwrap());
+    assert_eq!(line.findings(), ["0 quorum-not-met"]);
+    say(&line.releases[0], 41, |_| {});
+    say(&line.releases[1], 42, |manifest| manifest.files.clear());
+    assert_eq!(line.findings(), [""; 0], "a stranger counts nothing");
+    say(&line.releases[0], 41, |manifest| drop(manifest.files.pop_first()));
+    assert_eq!(line.findings(), ["0 rebuild-disagrees"]);
+    line.quorum = Some(Quorum::parse(&(quorum(42) + "quorum none\n")).unwrap());
+    assert_eq!(
+        line.findings(),
+        ["1 rebuild-disagrees"],
+        "of an attested generation, too"
+    );
+}
+
+#[test]
+fn a_quorum_that_asks_nobody() {
+    let mut line = Line::of_three(Vendor::Tpm);
+    line.quorum = Some(Quorum::parse("quorum none\n").unwrap());
+    assert_eq!(line.findings(), [""; 0], "the policy names the root");
+    line.trust.root.clear();
+    assert_eq!(line.findings(), ["0 root-not-trusted"]);
+    line.quorum = Some(Quorum::parse(&(quorum(41) + "quorum alice\n")).unwrap());
+    say(&line.releases[0], 41, |_| {});
+    assert_eq!(line.findings(), [""; 0]);
+}
+
+/// A genuine builder builds any recipe that it is fed.
+#[test]
+fn an_evil_recipe_in_a_genuine_builder() {
+    let mut line = Line::of_three(Vendor::Snp);
+    assert!(
+        line.unchecked(2)
+            .contains("the policy has no recipes, locks, suites, metadata")
+    );
+    assert!(
+        !line.unchecked(0).contains("went into it"),
+        "the policy names the root, and so every byte of it"
+    );
+    let (wanted, evil) = (origin(), Sha256::of("what everybody expects"));
+    line.trust.recipes = Some([evil].into());
+    assert_eq!(line.findings(), ["1 recipe-not-allowed", "2 recipe-not-allowed"]);
+    line.trust.recipes = Some([evil, wanted.recipe].into());
+    line.trust.locks = Some([evil].into());
+    assert_eq!(line.findings(), ["1 lock-not-allowed", "2 lock-not-allowed"]);
+    line.trust.locks = Some([wanted.lock].into());
+    assert_eq!(line.findings(), [""; 0]);
+    assert!(!line.unchecked(2).contains("went into it"));
+}
+
+#[test]
+fn an_evil_payload_in_a_genuine_builder() {
+    let mut line = Line::of_three(Vendor::Snp);
+    line.trust.payloads = Some([].into());
+    assert_eq!(line.findings(), [""; 0]);
+    line.build(3, COMPILES, Some(Vm::of(2)));
+    assert_eq!(line.findings(), ["3 payload-not-allowed"]);
+    line.trust.payloads = Some([Sha256::of("hello")].into());
+    assert_eq!(line.findings(), [""; 0]);
+}
+
+fn times(started: &str, finished: &str) -> Option<Times> {
+    let (started_on, finished_on) = (at(started), at(finished));
+    Some(Times {
+        started_on,
+        finished_on,
+    })
+}
+
+/// Each was built while its collateral was valid; at no time was that of both.
+#[test]
+fn generations_of_disjoint_windows_of_collateral() {
+    let line = Line::of_three(Vendor::Tdx);
+    let july = times("2026-07-10T00:00:00Z", "2026-07-10T01:00:00Z");
+    line.sign_again(0, |_| {}, times("2026-07-01T00:00:00Z", "2026-07-01T01:00:00Z"));
+    line.sign_again(1, |_| {}, july);
+    let line = line.with_vm(1, |vm| vm.collateral = ["2026-07-05T00:00:00Z", "2026-08-01T00:00:00Z"]);
+    assert_eq!(line.findings(), [""; 0]);
+    let line = line.with_vm(1, |vm| vm.collateral = ["2026-07-15T00:00:00Z", "2026-08-15T00:00:00Z"]);
+    assert_eq!(line.findings(), [""; 0], "what was fetched later knows more");
+    let line = line.with_vm(1, |vm| vm.collateral = ["2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z"]);
+    let expired = "1 tdx-collateral-expired";
+    assert_eq!(
+        line.findings()[..2],
+        [expired, expired],
+        "it was stale when it was used"
+    );
+    let line = line.with_vm(1, |vm| vm.collateral = ["2026-11-20T00:00:00Z", "2026-12-20T00:00:00Z"]);
+    let early = "1 tdx-collateral-not-yet-valid";
+    assert_eq!(
+        line.findings()[..2],
+        [early, early],
+        "it is of after the time of verification"
+    );
+}
+
+/// What generation 0 built while it was valid stays good when it has expired.
+#[test]
+fn an_expired_generation_0_and_what_it_built() {
+    let mut line = Line::of_three(Vendor::Snp);
+    let end = |time: &str| Some(at(time));
+    line.trust.root[0].not_after = end("2026-11-14T05:00:00Z");
+    line.sign_again(0, |terms| terms.not_after = end("2026-11-14T06:00:00Z"), hour(0));
+    assert_eq!(line.findings(), [""; 0]);
+    line.sign_again(1, |_| {}, hour(5));
+    assert_eq!(
+        line.findings(),
+        ["1 parent-not-valid", "2 build-times-wrong"],
+        "it began, and did not end"
+    );
+    line.sign_again(1, |_| {}, hour(1));
+    line.releases.truncate(1);
+    assert_eq!(line.findings(), ["0 expired"], "as the release at hand");
+    assert_eq!(line.last_good(), None);
+}
+
+/// The clock of a builder is its host's. What it cannot do: begin before its parent was built, end in the future or before
+/// it began, or be silent where the parent's validity depends on it.
+#[test]
+fn a_clock_that_lies() {
+    let mut line = Line::of_three(Vendor::Snp);
+    for times in [
+        times("2026-11-14T00:58:00Z", "2026-11-14T01:10:00Z"),
+        times("2026-11-14T01:00:00Z", "2027-11-14T01:00:00Z"),
+        times("2026-11-14T01:30:00Z", "2026-11-14T01:20:00Z"),
+    ] {
+        line.sign_again(1, |_| {}, times);
+        assert_eq!(line.findings()[0], "1 build-times-wrong", "{times:?}");
+    }
+    line.sign_again(1, |_| {}, None);
+    assert_eq!(line.findings(), [""; 0], "nothing depends on it");
+    assert!(line.unchecked(1).contains("when it was built, which it does not say"));
+    assert!(
+        line.unchecked(2)
+            .contains("2026-11-14T02:00:00Z, as the clock of its builder said")
+    );
+    line.trust.root[0].not_after = Some(at("2026-12-14T00:00:00Z"));
+    assert_eq!(line.findings(), ["1 build-times-missing"]);
+    line.sign_again(1, |_| {}, hour(1));
+    assert_eq!(line.findings(), [""; 0]);
+}
+
+/// The policy's minimum holds whatever time the evidence claims.
+#[test]
+fn an_old_platform_that_claims_an_old_time() {
+    let mut line = Line::of_three(Vendor::Snp);
+    line.sign_again(0, |_| {}, times("2025-01-01T00:00:00Z", "2025-01-01T01:00:00Z"));
+    line.sign_again(1, |_| {}, times("2025-02-01T00:00:00Z", "2025-02-01T01:00:00Z"));
+    let minimum = "minimum-tcb.milan = { bootloader = 255, tee = 0, snp = 255, microcode = 255 }";
+    let policy = Trust::parse("trust.toml", &format!("[snp]\n{minimum}\n")).unwrap();
+    line.trust.snp = policy.snp;
+    let findings = line.findings();
+    assert!(findings.contains(&"1 snp-tcb-below-minimum".to_owned()), "{findings:?}");
 }

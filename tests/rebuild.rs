@@ -185,7 +185,7 @@ fn the_statement_of_another_release_is_found() {
 fn statements_of_another_kind_are_found() {
     let site = Site::new();
     let bundle = site.bundle(&site.manifest, 1);
-    let changes: [(&str, fn(&mut Value)); 6] = [
+    let changes: [(&str, fn(&mut Value)); 7] = [
         ("its predicate type", |it| {
             it["predicateType"] = "https://cyclonedx.org/bom".into()
         }),
@@ -197,6 +197,12 @@ fn statements_of_another_kind_are_found() {
         }),
         ("it names no lock", |it| {
             it["predicate"]["buildDefinition"]["resolvedDependencies"] = Value::Array(Vec::new())
+        }),
+        ("it names two locks", |it| {
+            let dependencies = &mut it["predicate"]["buildDefinition"]["resolvedDependencies"];
+            let mut second = dependencies[0].clone();
+            second["digest"]["sha256"] = measure::Sha256::of("evil").to_string().into();
+            dependencies.as_array_mut().unwrap().push(second);
         }),
         ("twice", |it| {
             let first = it["subject"][0].clone();

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use measure::Sha384;
+use measure::{Sha256, Sha384};
 use serde_json::{Value, json};
 
-use super::judging::{self, Judging, code, machine};
+use super::judging::{self, Judging, Verifier, code, machine};
 use super::signing::Key;
 use crate::document::rvps;
 use crate::document::summary::{self, Summary};
@@ -49,9 +49,9 @@ struct Verify {
     releases: Vec<PathBuf>,
     #[command(flatten)]
     judging: Judging,
-    /// The lowest generation that is not rolled back
-    #[arg(long, value_name = "NUMBER")]
-    min_generation: Option<u32>,
+    /// The digest of the manifest that the last release must have
+    #[arg(long, value_name = "SHA256")]
+    digest: Option<Sha256>,
     /// Write an in-toto verification summary (SLSA VSA) of the last release to this file, signed
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
@@ -122,20 +122,26 @@ impl Verify {
         if self.key.key.is_some() && self.summary.is_none() {
             return Err(Exit::Usage.because("a key, and nothing to sign", "add --summary FILE"));
         }
-        let at = self.judging.at();
+        let verifier = self.judging.read()?;
+        let (judge, at) = (verifier.judge(), verifier.at);
         let chain = Chain::read(&self.releases, &Demand { key: None, at })?;
-        let line = self.judging.judge(self.min_generation, |judge| chain.line(judge))?;
+        let mut line = chain.line(&judge, self.digest);
+        if let Some(last) = line.last_mut().filter(|_| self.digest.is_none()) {
+            let what = "whether the last one is the release that you want: --digest";
+            last.unchecked.insert(what.into());
+        }
+        let good = chain::last_good(&line, &judge);
         match self.json {
             true => print!("{}", model::json(&report(&line))),
-            false => people(&line),
+            false => people(&line, good),
         }
-        self.write_message(&line)?;
+        self.write_message(good)?;
         judging::exit(line.iter().flat_map(|one| &one.findings))?;
-        self.write_summary(&line)
+        self.write_summary(&line, &verifier)
     }
 
-    fn write_message(&self, line: &[Generation]) -> Result<()> {
-        let (Some(file), Some(good)) = (&self.message, chain::last_good(line)) else {
+    fn write_message(&self, good: Option<&Generation>) -> Result<()> {
+        let (Some(file), Some(good)) = (&self.message, good) else {
             return Ok(());
         };
         /// In bytes: a message has some KiB for each launch.
@@ -144,22 +150,25 @@ impl Verify {
         given::write(file, message)
     }
 
-    fn write_summary(&self, line: &[Generation]) -> Result<()> {
+    fn write_summary(&self, line: &[Generation], verifier: &Verifier) -> Result<()> {
         let (Some(file), Some(last)) = (&self.summary, line.last()) else {
             return Ok(());
         };
         let records: Vec<_> = line.iter().map(|one| (one.number(), one.record.digest())).collect();
         let summary = Summary {
             manifest: &last.manifest,
-            policy: self.judging.policy()?,
-            at: self.judging.at(),
+            policy: verifier.policy,
+            quorum: verifier.quorum.as_ref().map(|(_, digest)| *digest),
+            floor: verifier.trust.min_generation,
+            at: verifier.at,
             records: &records,
+            unchecked: &line.iter().flat_map(|one| one.unchecked.clone()).collect(),
         };
         given::write(file, summary::bundle(&summary, &self.key.get()?))
     }
 }
 
-fn people(line: &[Generation]) {
+fn people(line: &[Generation], good: Option<&Generation>) {
     for one in line {
         println!(
             "generation {}  {}  {}",
@@ -180,7 +189,7 @@ fn people(line: &[Generation]) {
         (1, _) => println!("1 finding"),
         (findings, _) => println!("{findings} findings"),
     }
-    if let Some(good) = chain::last_good(line).filter(|_| findings > 0) {
+    if let Some(good) = good.filter(|_| findings > 0) {
         println!("nothing was found up to generation {}", good.number());
     }
 }

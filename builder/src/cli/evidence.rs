@@ -6,7 +6,7 @@ use anyhow::Result;
 use measure::evidence::{self, Bytes, Evidence, SnpEvidence, TdxEvidence, coco};
 use serde_json::{Value, json};
 
-use super::judging::{Judging, code, machine};
+use super::judging::{Policy, code, machine};
 use crate::mend::{Exit, OrMend as _, Told};
 use crate::model;
 use crate::model::Measurements;
@@ -46,7 +46,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "RELEASE")]
     release: Option<PathBuf>,
     #[command(flatten)]
-    judging: Judging,
+    policy: Policy,
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
@@ -91,7 +91,7 @@ impl Args {
             launches: measurements.as_ref().map(|said| said.launches.as_slice()),
             bound: None,
         };
-        let appraisal = self.judging.judge(None, |judge| judge.appraise(&evidence, &wanted))?;
+        let appraisal = self.policy.read()?.judge().appraise(&evidence, &wanted);
         match self.json {
             true => print!("{}", model::json(&report(&appraisal))),
             false => people(&appraisal),

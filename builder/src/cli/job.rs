@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::signing::Terms;
 use super::supply::Supply;
+use crate::mend::Exit;
 use crate::model::record::{self, RECORD, Record};
 use crate::stage::compile::Means;
 use crate::stage::parse::Project;
@@ -22,7 +23,7 @@ pub(super) struct Args {
     #[arg(required_unless_present = "split")]
     recipe: Option<PathBuf>,
     /// A release that another machine has built: the builder measures it again, and signs it
-    #[arg(long, value_name = "RELEASE", conflicts_with = "recipe")]
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["recipe", "store", "mirror", "supply", "offline"])]
     split: Option<PathBuf>,
     /// The release that the builder is: what it builds is the generation after this one
     #[arg(long, value_name = "RELEASE", conflicts_with_all = ["generation", "previous"])]
@@ -69,8 +70,15 @@ impl Args {
             return Ok(terms);
         };
         let parent = record_of(parent)?;
+        let number = parent.terms.generation.checked_add(1).ok_or_else(|| {
+            let problem = format!(
+                "the parent is generation {}, the last number that there is",
+                parent.terms.generation
+            );
+            Exit::Usage.because(problem, "begin another chain")
+        })?;
         Ok(record::Terms {
-            generation: parent.terms.generation.saturating_add(1),
+            generation: number,
             previous: Some(parent.digest()),
             ..terms
         })

@@ -1,6 +1,6 @@
 //! Flags that several verbs share: by what policy evidence is judged, and as of when. And how findings are printed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -17,66 +17,95 @@ use crate::world::{clock, given};
 /// In bytes: more than a file that people write.
 const LIMIT: u64 = 1 << 20;
 
+/// By what evidence is judged.
 #[derive(clap::Args)]
-pub(super) struct Judging {
+pub(super) struct Policy {
     /// The trust policy, in TOML: what is believed that evidence cannot show [default: the strict one]
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
-    /// Who must have rebuilt a release that nobody attested, a file in the grammar of C2SP tlog-policy:
-    /// `witness NAME KEY-ID`, `group NAME K|any|all NAME…`, `quorum NAME`
-    #[arg(long, value_name = "FILE")]
-    quorum: Option<PathBuf>,
     /// The time at which releases, certificates and collateral must be valid [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
 }
 
-impl Judging {
-    /// Returns the time of verification.
-    pub(super) fn at(&self) -> Timestamp {
-        self.at.unwrap_or_else(clock::now)
-    }
+/// By what releases are judged.
+#[derive(clap::Args)]
+pub(super) struct Judging {
+    #[command(flatten)]
+    policy: Policy,
+    /// Who must have rebuilt a release that nobody attested, a file in the grammar of C2SP tlog-policy:
+    /// `witness NAME KEY-ID`, `group NAME K|any|all NAME…`, `quorum NAME`
+    #[arg(long, value_name = "FILE")]
+    quorum: Option<PathBuf>,
+    /// The lowest generation that is not rolled back, if the policy takes a lower one
+    #[arg(long, value_name = "NUMBER")]
+    min_generation: Option<u32>,
+}
 
-    /// Returns who must have rebuilt a release that nobody attested.
-    pub(super) fn quorum(&self) -> Result<Option<Quorum>> {
-        let read = |path: &PathBuf| {
-            let text = String::from_utf8(given::read(path, LIMIT, "give a quorum file")?);
-            Quorum::parse(&text.or_mend(Exit::Usage, "the quorum file is no UTF-8", "write it anew")?)
+/// Who verifies: all that was given, read once, so that what is applied is what is named.
+pub(super) struct Verifier {
+    roots: Roots<'static>,
+    pub(super) trust: Trust,
+    /// Who must have rebuilt a release that nobody attested, and the digest of the text that says so.
+    pub(super) quorum: Option<(Quorum, Sha256)>,
+    /// The time of verification.
+    pub(super) at: Timestamp,
+    /// The digest of the policy's text; of an empty one, where there is no file.
+    pub(super) policy: Sha256,
+}
+
+impl Verifier {
+    pub(super) fn judge(&self) -> Judge<'_> {
+        Judge {
+            roots: &self.roots,
+            trust: &self.trust,
+            quorum: self.quorum.as_ref().map(|(quorum, _)| quorum),
+            at: self.at,
+        }
+    }
+}
+
+impl Policy {
+    /// Returns who verifies: by the roots of the vendors, and no others.
+    pub(super) fn read(&self) -> Result<Verifier> {
+        let (name, text) = match &self.trust {
+            None => (String::new(), String::new()),
+            Some(path) => (path.display().to_string(), text(path, "a trust policy")?),
         };
-        self.quorum.as_ref().map(read).transpose()
+        Ok(Verifier {
+            roots: Roots::of_vendors(),
+            trust: Trust::parse(&name, &text)?,
+            quorum: None,
+            at: self.at.unwrap_or_else(clock::now),
+            policy: Sha256::of(text),
+        })
+    }
+}
+
+impl Judging {
+    /// Whether anything was said about whom to trust: without, a release is compared with what it says itself.
+    pub(super) const fn is_given(&self) -> bool {
+        self.policy.trust.is_some() || self.min_generation.is_some()
     }
 
-    fn text(&self) -> Result<Vec<u8>> {
-        let read = |path: &PathBuf| given::read(path, LIMIT, "give a trust policy in TOML");
-        self.trust.as_ref().map_or_else(|| Ok(Vec::new()), read)
+    /// Returns who verifies. Policy and flags hold together: the higher floor counts.
+    pub(super) fn read(&self) -> Result<Verifier> {
+        let mut verifier = self.policy.read()?;
+        let floor = self.min_generation.unwrap_or(0);
+        verifier.trust.min_generation = verifier.trust.min_generation.max(floor);
+        let quorum = |path: &PathBuf| -> Result<_> {
+            let text = text(path, "a quorum file")?;
+            Ok((Quorum::parse(&text)?, Sha256::of(text)))
+        };
+        verifier.quorum = self.quorum.as_ref().map(quorum).transpose()?;
+        Ok(verifier)
     }
+}
 
-    fn trust(&self) -> Result<Trust> {
-        let name = self
-            .trust
-            .as_ref()
-            .map_or_else(String::new, |path| path.display().to_string());
-        Trust::parse(&name, &String::from_utf8_lossy(&self.text()?))
-    }
-
-    /// Returns the digest of the policy's text; of none, where there is no file.
-    pub(super) fn policy(&self) -> Result<Sha256> {
-        Ok(Sha256::of(self.text()?))
-    }
-
-    /// Calls `f` with whoever judges: by the roots of the vendors, and no others; `floor` is the lowest generation that is
-    /// accepted, if it is not the policy's.
-    pub(super) fn judge<T>(&self, floor: Option<u32>, f: impl FnOnce(&Judge<'_>) -> T) -> Result<T> {
-        let (roots, mut trust, at) = (Roots::of_vendors(), self.trust()?, self.at());
-        let quorum = self.quorum()?;
-        trust.min_generation = floor.unwrap_or(trust.min_generation);
-        Ok(f(&Judge {
-            roots: &roots,
-            trust: &trust,
-            quorum: quorum.as_ref(),
-            at,
-        }))
-    }
+fn text(path: &Path, what: &str) -> Result<String> {
+    let bytes = given::read(path, LIMIT, &format!("give {what}"))?;
+    let problem = format!("{} is not UTF-8", path.display());
+    String::from_utf8(bytes).or_mend(Exit::Usage, problem, format!("give {what}"))
 }
 
 /// The exit code that findings lead to.

@@ -33,14 +33,14 @@ pub(super) struct Args {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["key", "generation", "previous", "not_before", "not_after"]
+        conflicts_with_all = ["key", "job", "generation", "previous", "not_before", "not_after", "binding"]
     )]
     attach: Option<PathBuf>,
     /// Put a UKI that sbsign has signed for Secure Boot beside the one that is reproduced, and sign nothing else
     #[arg(
         long,
         value_name = "EFI",
-        conflicts_with_all = ["attach", "detached", "force", "json", "key", "generation", "previous", "not_before", "not_after"]
+        conflicts_with_all = ["attach", "detached", "force", "json", "key", "job", "generation", "previous", "not_before", "not_after", "binding"]
     )]
     uki: Option<PathBuf>,
     /// Replace the signatures that are there

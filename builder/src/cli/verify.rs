@@ -13,6 +13,7 @@ use crate::model::Record;
 use crate::model::log::VerifierKey;
 use crate::model::quorum::{Quorum, Vote};
 use crate::stage::account::account;
+use crate::stage::appraise::Judge;
 use crate::stage::chain::Generation;
 use crate::stage::finding::Finding;
 use crate::stage::signatures::Demand;
@@ -54,17 +55,18 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
+        let verifier = self.judging.read()?;
         let demand = Demand {
             key: self.key.as_deref().map(signing::public_key).transpose()?,
-            at: self.judging.at(),
+            at: verifier.at,
         };
-        let quorum = self.judging.quorum()?;
+        let judge = verifier.judge();
         let mut verdict = verify_whole(&self.release, self.digest, &demand)?;
         let logged = self.log.as_ref().map(|key| log::included(&self.release, key));
         verdict.findings.extend(logged.and_then(Result::err).map(Finding::Log));
-        let votes = verdict.rebuilds(&self.release, quorum.as_ref());
-        let mut unchecked = self.unchecked(&verdict, quorum.as_ref());
-        for (findings, left) in [self.look_closer(&verdict)?, self.judge_builder(&verdict, &demand)?] {
+        let votes = verdict.rebuilds(&self.release, judge.quorum);
+        let mut unchecked = self.unchecked(&verdict, judge.quorum);
+        for (findings, left) in [self.look_closer(&verdict)?, self.judge_builder(&verdict, &judge)?] {
             verdict.findings.extend(findings);
             unchecked.extend(left);
         }
@@ -89,29 +91,48 @@ impl Args {
         Ok((findings.collect(), account.unchecked))
     }
 
-    /// Judges the machine that built the release, where the release names one or has its evidence.
-    fn judge_builder(&self, verdict: &Verdict, demand: &Demand) -> Result<(Vec<Finding>, Vec<String>)> {
+    /// Judges by the policy who built the release, where it names somebody or has evidence of it, and whether it is wanted.
+    fn judge_builder(&self, verdict: &Verdict, judge: &Judge<'_>) -> Result<(Vec<Finding>, Vec<String>)> {
         let demand = Demand {
             key: None,
-            at: demand.at,
+            at: judge.at,
         };
         let read = |folder: &PathBuf| Generation::read(folder, &demand);
         let parent = self.parent.as_ref().map(read).transpose()?;
         let Some(mut generation) = Generation::of(&self.release, verdict) else {
-            let unsigned = parent.map(|_| Finding::Unsigned);
+            // nobody built and signed it whom a policy could be about
+            let unsigned = (parent.is_some() || self.judging.is_given()).then_some(Finding::Unsigned);
             return Ok((unsigned.into_iter().collect(), vec!["evidence, of who built it".into()]));
         };
         generation.findings.clear(); // they are the verdict's
-        self.judging
-            .judge(None, |judge| generation.judge_builder(parent.as_ref(), judge))?;
+        generation.judge(parent.as_ref(), judge);
+        self.judge_root(&mut generation, judge);
+        generation.findings.extend(generation.not_current(judge));
         if generation.claims.is_empty() && generation.findings.is_empty() {
             generation.unchecked.insert("who built it: there is no evidence".into());
         }
         if let Some(parent) = &self.parent {
             let what = format!("whether {} deserves trust: begat chain verify", parent.display());
             generation.unchecked.insert(what);
+        } else if let Some(previous) = generation.record.terms.previous {
+            let what =
+                format!("whether its number follows that of the generation with the record {previous}: --parent");
+            generation.unchecked.insert(what);
         }
+        let known = |finding: &Finding| verdict.findings.contains(finding);
+        generation.findings.retain(|finding| !known(finding));
         Ok((generation.findings, generation.unchecked.into_iter().collect()))
+    }
+
+    /// Generation 0 is whoever's word the policy takes; a key that must have signed its record is such a word, too.
+    fn judge_root(&self, generation: &mut Generation, judge: &Judge<'_>) {
+        if self.key.is_some() || !self.judging.is_given() {
+            return;
+        }
+        generation.judge_root(judge);
+        let named = self.digest.is_some();
+        let stranger = |finding: &Finding| matches!(finding, Finding::RootNotTrusted { .. });
+        generation.findings.retain(|finding| !(named && stranger(finding)));
     }
 
     fn people(&self, verdict: &Verdict, votes: &[Vote], unchecked: &[String]) {
@@ -150,8 +171,11 @@ impl Args {
         };
         let log = "whether a log has the release: --log";
         let log = self.log.is_none().then_some(log);
-        let rebuilt = "whether others have rebuilt it: --quorum";
-        let rebuilt = quorum.is_none().then_some(rebuilt);
+        let rebuilt = match quorum.map(Quorum::asks) {
+            Some(true) => None,
+            Some(false) => Some("whether others have rebuilt it: the quorum asks nobody"),
+            None => Some("whether others have rebuilt it: --quorum"),
+        };
         let unchecked = digest.into_iter().chain(signed).chain(log).chain(rebuilt);
         unchecked.map(String::from).collect()
     }

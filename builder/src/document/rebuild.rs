@@ -158,16 +158,13 @@ impl Statement {
                 return Err(unreadable(format!("its {what} is {found:?}, expected {wanted:?}")));
             }
         }
-        let lock = definition
-            .resolved_dependencies
-            .iter()
-            .find(|it| it.name == "recipe.lock");
+        let lock = lock(&definition.resolved_dependencies)?;
         let recipe = definition.external_parameters.recipe;
         let origin = Origin {
             name: Name::try_from(recipe.name).map_err(unreadable)?,
             epoch: Timestamp::from_second(definition.internal_parameters.epoch).map_err(unreadable)?,
             recipe: recipe.sha256,
-            lock: lock.ok_or_else(|| unreadable("it names no lock"))?.digest.sha256,
+            lock,
         };
         let mut subjects = BTreeMap::new();
         for Resource { name, digest } in self.subject {
@@ -176,5 +173,15 @@ impl Statement {
             }
         }
         Ok(Said { key, origin, subjects })
+    }
+}
+
+/// The lock that was built from. With two of them, it could not be told which one this is.
+fn lock(dependencies: &[Resource]) -> Result<Sha256, Fault> {
+    let mut locks = dependencies.iter().filter(|one| one.name == "recipe.lock");
+    match (locks.next(), locks.next()) {
+        (Some(lock), None) => Ok(lock.digest.sha256),
+        (Some(_), Some(_)) => Err(unreadable("it names two locks")),
+        (None, _) => Err(unreadable("it names no lock")),
     }
 }

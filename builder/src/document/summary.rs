@@ -1,5 +1,8 @@
 //! A verification summary: what a verifier found a release to be, for those who trust the verifier and do not verify
-//! themselves. SLSA VSA v1, as of the specification 1.2, in an in-toto statement.
+//! themselves. SLSA VSA v1, as of the specification 1.2, in an in-toto statement; `begat_notChecked` is what the verifier
+//! has left open.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use measure::{Sha256, Sha384};
@@ -15,10 +18,16 @@ pub struct Summary<'a> {
     pub manifest: &'a Manifest,
     /// The digest of the trust policy that was applied.
     pub policy: Sha256,
+    /// The digest of the quorum file, where one was applied, too.
+    pub quorum: Option<Sha256>,
+    /// The lowest generation that was accepted.
+    pub floor: u32,
     /// The time as of which it was verified.
     pub at: Timestamp,
     /// The records of the generations that lead to it, itself last.
     pub records: &'a [(u32, Sha384)],
+    /// What was not checked.
+    pub unchecked: &'a BTreeSet<String>,
 }
 
 impl Summary<'_> {
@@ -27,8 +36,13 @@ impl Summary<'_> {
         let record = |(number, digest): &(u32, Sha384)| json!({"digest": {"sha384": digest}, "uri": format!("{NAMESPACE}/record/v1/{number}")});
         let release = self.manifest.digest();
         let predicate = json!({
+            "begat_notChecked": self.unchecked,
             "inputAttestations": self.records.iter().map(record).collect::<Vec<_>>(),
-            "policy": {"digest": {"sha256": self.policy}, "uri": format!("{NAMESPACE}/trust-policy/v1")},
+            "policy": {
+                "annotations": {"min-generation": self.floor, "quorum": self.quorum},
+                "digest": {"sha256": self.policy},
+                "uri": format!("{NAMESPACE}/trust-policy/v1"),
+            },
             "resourceUri": format!("{NAMESPACE}/release/{release}"),
             "slsaVersion": "1.2",
             "timeVerified": self.at,

@@ -164,6 +164,11 @@ impl Quorum {
         }
     }
 
+    /// Whether anybody must have rebuilt a release: the quorum `none` asks nobody, and so vouches for nothing.
+    pub const fn asks(&self) -> bool {
+        self.decides.is_some()
+    }
+
     /// What the statement says; a reason why it says nothing about this release.
     fn vote(&self, manifest: &Manifest, rebuild: &Rebuild) -> Result<Vote, Finding> {
         let file = rebuild.file.clone();

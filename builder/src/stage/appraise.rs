@@ -126,6 +126,18 @@ pub enum Finding {
     Tpm(#[from] TpmFinding),
 }
 
+impl Finding {
+    /// Returns when what came along with the evidence begins to be valid, if the finding is that it was not yet.
+    pub(super) const fn begins(&self) -> Option<Timestamp> {
+        match self {
+            Self::Snp(SnpFinding::SnpCertificateNotYetValid { not_before, .. }) => Some(*not_before),
+            Self::Snp(SnpFinding::SnpCrlNotYetValid { this_update, .. }) => Some(*this_update),
+            Self::Tdx(TdxFinding::TdxCollateralNotYetValid { issued, .. }) => Some(*issued),
+            _ => None,
+        }
+    }
+}
+
 fn are(differ: &[String]) -> String {
     match differ {
         [one] => format!("{one} is"),

@@ -2,27 +2,34 @@
 //!
 //! A generation is linked to its parent by the digest of the parent's record. Evidence of the machine that built it must be
 //! of the parent's image as a whole, and bind its record; generation 0 is vouched for by others.
+//!
+//! Evidence is judged as of when it was made, a parent as of when it built, and the release at hand as of the time of
+//! verification. What a clock that lies can do is in `DESIGN.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use measure::evidence::Evidence;
 use measure::{Sha256, Sha384};
 use serde_json::Value;
 
 use crate::document::provenance::{self, Builder, Machine, Run, Times};
 use crate::mend::Exit;
-use crate::model::record::{Binding, Terms};
+use crate::model::quorum::{self, Quorum};
+use crate::model::record::Binding;
 use crate::model::request::Request;
-use crate::model::{Lock, Manifest, Measurements, Record};
-use crate::stage::appraise::{Appraisal, Judge, Wanted};
+use crate::model::trust::Root;
+use crate::model::{Lock, Manifest, Measurements, Record, Trust};
+use crate::stage::appraise::{self, Appraisal, Judge, Wanted};
 use crate::stage::finding::Finding;
 use crate::stage::parse::LOCK;
-use crate::stage::rebuilds;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{self, Verdict};
+use crate::stage::{pins, rebuilds};
 use crate::world::files;
 
 /// Evidence of the machine that built a release, below its folder: before anything of the recipe ran, over the request, and
@@ -101,8 +108,17 @@ impl Generation {
         self.record.terms.generation
     }
 
-    /// Judges who built the release: evidence must be there, be of `parent` as a whole, and bind what it should.
-    pub fn judge_builder(&mut self, parent: Option<&Self>, judge: &Judge<'_>) {
+    /// Judges the release by the whole policy, as one of any age: what it was built from, who built it, and when. Evidence
+    /// must be there, be of `parent` as a whole, and bind what it should.
+    pub fn judge(&mut self, parent: Option<&Self>, judge: &Judge<'_>) {
+        self.judge_builder(parent, judge);
+        self.judge_origin(judge.trust);
+        let after = parent.map(|parent| self.not_after(parent)).unwrap_or_default();
+        let mistimed = self.mistimed(parent, judge);
+        self.findings.extend(after.into_iter().chain(mistimed));
+    }
+
+    fn judge_builder(&mut self, parent: Option<&Self>, judge: &Judge<'_>) {
         let attested = parent.is_some() || self.record.terms.previous.is_some();
         let (request, record) = (Request::of(&self.record).text(), self.record.text());
         let mut instances = Vec::new();
@@ -113,7 +129,7 @@ impl Generation {
                         launches: parent.map(|parent| parent.measurements.launches.as_slice()),
                         bound: Some((self.record.terms.binding, bound)),
                     };
-                    let appraisal = judge.appraise(&evidence, &wanted);
+                    let appraisal = appraise(judge, &evidence, &wanted, self.made(file));
                     self.findings.extend(self.other_builder(&evidence));
                     instances.extend(appraisal.instance.clone());
                     self.take(file, appraisal);
@@ -134,24 +150,130 @@ impl Generation {
                 format!("that {name} comes from its source: the build took it by the digest of the lock")
             };
             self.unchecked.extend(self.taken.iter().map(what));
+            self.unchecked.insert(self.clock());
         }
-        let after = parent.map(|parent| self.not_after(parent));
-        self.findings.extend(after.into_iter().flatten());
+    }
+
+    /// Judges what the release was built from. A root that the policy names is pinned whole.
+    fn judge_origin(&mut self, trust: &Trust) {
+        if self.root(trust).is_some() {
+            return;
+        }
+        let origin = &self.manifest.origin;
+        match self.lock() {
+            Ok(lock) => {
+                self.findings.extend(pins::refused(origin, &lock, trust));
+                self.unchecked.extend(pins::open(&lock, trust));
+            }
+            Err(finding) if self.findings.contains(&finding) => {} // the verdict on its files says so
+            Err(finding) => self.findings.push(finding),
+        }
+    }
+
+    /// The lock, if it is that which the manifest names.
+    fn lock(&self) -> Result<Lock, Finding> {
+        let wanted = self.manifest.origin.lock;
+        let text = text(&self.folder, LOCK).ok();
+        let text = text.filter(|text| Sha256::of(text) == wanted);
+        let lock = text.and_then(|text| Lock::parse(&text).ok());
+        lock.ok_or(Finding::LockDiffers { wanted })
     }
 
     /// Judges generation 0, which nobody built whom evidence could vouch for: the policy must name it, or rebuilders must
-    /// agree.
-    fn judge_root(&mut self, judge: &Judge<'_>) {
-        let release = self.release();
-        if self.record.terms.previous.is_some() || judge.trust.roots.contains(&release) {
+    /// agree. What its record says of its number is nobody's word, unless the policy names that.
+    pub fn judge_root(&mut self, judge: &Judge<'_>) {
+        if self.record.terms.previous.is_some() {
             return;
         }
-        match judge.quorum {
-            Some(quorum) => {
-                let verdict = rebuilds::verify(&self.folder, &self.manifest, Some(quorum));
-                self.findings.extend(verdict.findings.into_iter().map(Finding::Rebuild));
-            }
-            None => self.findings.push(Finding::RootNotTrusted { release }),
+        let (release, record, found) = (self.release(), self.record.digest(), self.number());
+        let root = self.root(judge.trust);
+        let asked = judge.quorum.is_some_and(Quorum::asks);
+        let untrusted = (root.is_none() && !asked).then_some(Finding::RootNotTrusted { release });
+        let named = root.and_then(|root| root.record);
+        let differs = named.filter(|wanted| *wanted != record);
+        let differs = differs.map(|wanted| Finding::RootRecordDiffers { found: record, wanted });
+        let own = named.map_or(0, |_| found);
+        let wanted = root.and_then(|root| root.generation).unwrap_or(own);
+        let number = (found != wanted).then_some(Finding::RootNumberDiffers { found, wanted });
+        self.findings.extend(untrusted.into_iter().chain(differs).chain(number));
+        if named.is_none() {
+            let ends = root.is_some_and(|root| root.not_after.is_some());
+            self.unchecked.insert(unnamed(ends).into());
+        }
+    }
+
+    /// What the policy says of this release as generation 0.
+    fn root<'a>(&self, trust: &'a Trust) -> Option<&'a Root> {
+        let first = self.record.terms.previous.is_none();
+        trust.root(self.release()).filter(|_| first)
+    }
+
+    /// Judges what rebuilders say. A quorum is for releases that no evidence vouches for; that somebody whom it names says
+    /// that another release came out counts against any.
+    fn judge_rebuilds(&mut self, quorum: Option<&Quorum>) {
+        let verdict = rebuilds::verify(&self.folder, &self.manifest, quorum);
+        let first = self.record.terms.previous.is_none();
+        let counts = |finding: &quorum::Finding| first || !matches!(finding, quorum::Finding::QuorumNotMet { .. });
+        let findings = verdict.findings.into_iter().filter(counts);
+        self.findings.extend(findings.map(Finding::Rebuild));
+    }
+
+    /// Judges the release as the one that somebody is about to run, which is that which is `wanted`, where that is known.
+    fn judge_at_hand(&mut self, judge: &Judge<'_>, wanted: Option<Sha256>) {
+        let found = self.release();
+        let differs = wanted.filter(|wanted| *wanted != found);
+        let differs = differs.map(|wanted| Finding::ReleaseDiffers { found, wanted });
+        self.findings.extend(self.not_current(judge).into_iter().chain(differs));
+    }
+
+    /// What is to be said against the release as the one that is to be run at the time of verification.
+    pub fn not_current(&self, judge: &Judge<'_>) -> Vec<Finding> {
+        let (found, floor, at) = (self.number(), judge.trust.min_generation, judge.at);
+        let below = (found < floor).then_some(Finding::GenerationBelowFloor { found, floor });
+        let Validity { not_before, not_after } = self.validity(judge.trust);
+        let early = not_before.filter(|not_before| at < *not_before);
+        let early = early.map(|not_before| Finding::NotYetValid { not_before, at });
+        let late = not_after.filter(|not_after| at > *not_after);
+        let late = late.map(|not_after| Finding::Expired { not_after, at });
+        below.into_iter().chain(early).chain(late).collect()
+    }
+
+    /// When the release may be run: as its record says, and of generation 0 no longer than the policy says.
+    fn validity(&self, trust: &Trust) -> Validity {
+        let (terms, root) = (&self.record.terms, self.root(trust));
+        let starts = terms
+            .not_before
+            .into_iter()
+            .chain(root.and_then(|root| root.not_before));
+        let ends = terms.not_after.into_iter().chain(root.and_then(|root| root.not_after));
+        Validity {
+            not_before: starts.max(),
+            not_after: ends.min(),
+        }
+    }
+
+    fn times(&self) -> Option<Times> {
+        self.run.and_then(|(_, times)| times)
+    }
+
+    /// When evidence was made, by the clock of who made it.
+    fn made(&self, file: &str) -> Option<Timestamp> {
+        let times = self.times()?;
+        Some(if file == DISPATCH {
+            times.started_on
+        } else {
+            times.finished_on
+        })
+    }
+
+    /// What is not known of when the release was built.
+    fn clock(&self) -> String {
+        match self.times() {
+            Some(times) => format!(
+                "that it was built at {}, as the clock of its builder said, which a host can set",
+                times.started_on
+            ),
+            None => "when it was built, which it does not say: its evidence was judged as of now".into(),
         }
     }
 
@@ -206,35 +328,115 @@ impl Generation {
 
     /// What is wrong with this as the generation after `parent`.
     fn not_after(&self, parent: &Self) -> Vec<Finding> {
-        let (terms, wanted) = (&self.record.terms, parent.number().saturating_add(1));
-        let differs = (terms.generation != wanted).then_some(Finding::GenerationDiffers {
-            found: terms.generation,
-            wanted,
-        });
+        let (terms, number) = (&self.record.terms, parent.number());
+        let wrong = match number.checked_add(1) {
+            None => Some(Finding::GenerationsExhausted { parent: number }),
+            Some(wanted) => (terms.generation != wanted).then_some(Finding::GenerationDiffers {
+                found: terms.generation,
+                wanted,
+            }),
+        };
         let other = (terms.previous != Some(parent.record.digest())).then(|| Finding::ParentDiffers {
             found: terms.previous.map_or("none".into(), |previous| previous.to_string()),
             wanted: parent.record.digest(),
         });
-        let started = self.run.and_then(|(_, times)| Some(times?.started_on));
-        let late = started.filter(|started| !holds(&parent.record.terms, *started));
-        let late = late.map(|started| Finding::ParentNotValid {
-            generation: terms.generation,
+        wrong.into_iter().chain(other).collect()
+    }
+
+    /// What is wrong with when this was built, by the clock of its builder: while `parent` was valid, after that was built,
+    /// and before now.
+    fn mistimed(&self, parent: Option<&Self>, judge: &Judge<'_>) -> Vec<Finding> {
+        let generation = self.number();
+        let validity = parent.map_or_else(Validity::default, |parent| parent.validity(judge.trust));
+        let parent_is_valid = validity.to_string();
+        let Some(times) = self.times() else {
+            let parent = parent_is_valid;
+            let missing = validity
+                .ends()
+                .then_some(Finding::BuildTimesMissing { generation, parent });
+            return missing.into_iter().collect();
+        };
+        let (started, finished) = (times.started_on, times.finished_on);
+        let outside = !validity.holds(started) || !validity.holds(finished);
+        let outside = outside.then_some(Finding::ParentNotValid {
+            generation,
             started,
-            parent: validity(&parent.record.terms),
+            finished,
+            parent: parent_is_valid,
         });
-        differs.into_iter().chain(other).chain(late).collect()
+        let built = parent.and_then(|parent| Some(parent.times()?.finished_on));
+        let wrong = impossible(times, built, judge.at).map(|why| Finding::BuildTimesWrong {
+            generation,
+            started,
+            finished,
+            why,
+        });
+        outside.into_iter().chain(wrong).collect()
     }
 }
 
-fn holds(terms: &Terms, at: jiff::Timestamp) -> bool {
-    terms.not_before.is_none_or(|not_before| not_before <= at)
-        && terms.not_after.is_none_or(|not_after| at <= not_after)
+/// Why no build ran then, in a machine whose image was built at `built`.
+fn impossible(times: Times, built: Option<Timestamp>, now: Timestamp) -> Option<String> {
+    let Times {
+        started_on,
+        finished_on,
+    } = times;
+    match built.filter(|built| started_on < *built) {
+        _ if finished_on < started_on => Some("that ends before it begins".into()),
+        _ if finished_on > now => Some(format!("the time of verification is {now}")),
+        Some(built) => Some(format!("its parent was finished at {built} only")),
+        None => None,
+    }
 }
 
-fn validity(terms: &Terms) -> String {
-    let from = terms.not_before.map(|time| format!("from {time}"));
-    let until = terms.not_after.map(|time| format!("until {time}"));
-    from.into_iter().chain(until).collect::<Vec<_>>().join(" ")
+/// What is not known of generation 0 where the policy does not name its record.
+const fn unnamed(ends: bool) -> &'static str {
+    match ends {
+        true => "who signed the record of generation 0: the policy does not name it",
+        false => {
+            "who signed the record of generation 0, and how long that is valid: \
+             the policy names neither the record nor not-after"
+        }
+    }
+}
+
+/// When a release may be run.
+#[derive(Default)]
+struct Validity {
+    not_before: Option<Timestamp>,
+    not_after: Option<Timestamp>,
+}
+
+impl Validity {
+    fn holds(&self, at: Timestamp) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= at)
+            && self.not_after.is_none_or(|not_after| at <= not_after)
+    }
+
+    /// Whether there is a time at which it does not hold.
+    const fn ends(&self) -> bool {
+        self.not_before.is_some() || self.not_after.is_some()
+    }
+}
+
+impl fmt::Display for Validity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.not_before.map(|time| format!("from {time}"));
+        let until = self.not_after.map(|time| format!("until {time}"));
+        f.write_str(&from.into_iter().chain(until).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Judges evidence as of when it was made, and no later than now. Certificates and collateral that came along may be newer
+/// than the evidence: what is newer knows more. What had expired when the evidence was made does not count.
+fn appraise(judge: &Judge<'_>, evidence: &Evidence, wanted: &Wanted<'_>, made: Option<Timestamp>) -> Appraisal {
+    let as_of = |at| Judge { at, ..*judge }.appraise(evidence, wanted);
+    let appraisal = as_of(made.map_or(judge.at, |made| made.min(judge.at)));
+    let begins = appraisal.findings.iter().filter_map(appraise::Finding::begins).max();
+    match begins.filter(|begins| *begins <= judge.at) {
+        Some(begins) => as_of(begins),
+        None => appraisal,
+    }
 }
 
 fn text(folder: &Path, name: &str) -> Result<String> {
@@ -299,10 +501,11 @@ impl Chain {
         children
     }
 
-    /// Takes the line from generation 0 to `last` apart from the rest, and judges each of its links.
+    /// Takes the line from generation 0 to the last release apart from the rest, and judges each of its links; the last must
+    /// be the release that is `wanted`, where that is known.
     ///
     /// Returns the line, the oldest first.
-    pub fn line(mut self, judge: &Judge<'_>) -> Vec<Generation> {
+    pub fn line(mut self, judge: &Judge<'_>, wanted: Option<Sha256>) -> Vec<Generation> {
         let mut line: Vec<Generation> = self.generations.pop().into_iter().collect();
         while let Some(previous) = line.last().and_then(|one| one.record.terms.previous) {
             let parent = self.generations.iter().position(|one| one.record.digest() == previous);
@@ -318,7 +521,9 @@ impl Chain {
         line.reverse();
         for index in 0..line.len() {
             let (parents, rest) = line.split_at_mut(index);
-            rest[0].judge_builder(parents.last(), judge);
+            rest[0].findings.retain(|finding| !finding.is_about_time()); // a parent is valid when it builds
+            rest[0].judge(parents.last(), judge);
+            rest[0].judge_rebuilds(judge.quorum);
         }
         if let Some(first) = line.first_mut() {
             first.judge_root(judge);
@@ -326,11 +531,8 @@ impl Chain {
         let mut findings = stolen(&line);
         findings.extend(forks(&line, &self.generations));
         if let Some(last) = line.last_mut() {
-            let (found, floor) = (last.number(), judge.trust.min_generation);
             last.findings.extend(findings);
-            if found < floor {
-                last.findings.push(Finding::GenerationBelowFloor { found, floor });
-            }
+            last.judge_at_hand(judge, wanted);
         }
         line
     }
@@ -370,7 +572,8 @@ fn forks(line: &[Generation], others: &[Generation]) -> Vec<Finding> {
     line.iter().filter_map(fork).collect()
 }
 
-/// The last generation up to which nothing is said against the line.
-pub fn last_good(line: &[Generation]) -> Option<&Generation> {
-    line.iter().take_while(|one| one.findings.is_empty()).last()
+/// The last generation up to which nothing is said against the line, if nothing is said against running that one now.
+pub fn last_good<'a>(line: &'a [Generation], judge: &Judge<'_>) -> Option<&'a Generation> {
+    let good = line.iter().take_while(|one| one.findings.is_empty()).last();
+    good.filter(|good| good.not_current(judge).is_empty())
 }

@@ -131,12 +131,18 @@ impl Export {
     /// Ties each release to its generation record, of which the `files` hold one each.
     ///
     /// # Errors
-    /// A file that is no record, or one that has expired; a release without a record, a record without its release.
+    /// A file that is no record, or one that has expired; a release without a record or with several, a record without its
+    /// release.
     pub fn add_records(&mut self, files: &[PathBuf]) -> Result<()> {
         let records: Vec<Record> = files
             .iter()
             .map(|file| record::read(file, clock::now()))
             .collect::<Result<_>>()?;
+        let mut known = BTreeSet::new();
+        if let Some(record) = records.iter().find(|record| !known.insert(record.release)) {
+            let problem = format!("several generation records are of the release {}", record.release);
+            return Err(Exit::Usage.because(problem, "give the one record of it that you trust"));
+        }
         let of = |record: &Record| {
             self.releases
                 .iter()
@@ -180,9 +186,14 @@ impl Export {
             let problem = "a CoRIM says what is wanted, and takes nothing back";
             return Err(Exit::Unsupported.because(problem, "leave --revoke out"));
         }
-        let wanted = |revoked: &&Release| self.releases.iter().any(|release| release.manifest == revoked.manifest);
-        if let Some(both) = self.revoked.iter().find(wanted) {
-            let problem = format!("the release {} is wanted and revoked", both.manifest.digest());
+        let mut known = BTreeSet::new();
+        let mut releases = self
+            .releases
+            .iter()
+            .chain(&self.revoked)
+            .map(|release| release.manifest.digest());
+        if let Some(twice) = releases.find(|release| !known.insert(*release)) {
+            let problem = format!("the release {twice} is named twice: wanted, or revoked, or both");
             return Err(Exit::Usage.because(problem, "name it once"));
         }
         Ok(())

@@ -109,14 +109,45 @@ pub enum Finding {
     GenerationBelowFloor { found: u32, floor: u32 },
     #[error("the chain has several releases of generation {generation}: {}", .releases.join(", "))]
     GenerationForked { generation: u32, releases: Vec<String> },
-    #[error("generation {generation} began at {started}, when its parent was not valid: {parent}")]
+    #[error("generation {parent} has the last number that there is, and so no generation after it")]
+    GenerationsExhausted { parent: u32 },
+    #[error(
+        "generation {generation} says that it was built from {started} to {finished}, \
+         when its parent was not valid: {parent}"
+    )]
     ParentNotValid {
         generation: u32,
         started: Timestamp,
+        finished: Timestamp,
         parent: String,
+    },
+    #[error("generation {generation} does not say when it was built, and its parent is valid {parent} only")]
+    BuildTimesMissing { generation: u32, parent: String },
+    #[error("generation {generation} says that it was built from {started} to {finished}, and {why}")]
+    BuildTimesWrong {
+        generation: u32,
+        started: Timestamp,
+        finished: Timestamp,
+        why: String,
     },
     #[error("nobody vouches for generation 0: no quorum of rebuilders, and the policy does not name {release}")]
     RootNotTrusted { release: Sha256 },
+    #[error("the record of generation 0 is {found}, the policy names {wanted}")]
+    RootRecordDiffers { found: Sha384, wanted: Sha384 },
+    #[error(
+        "the release has no parent and says that it is generation {found}, which nobody vouches for: expected {wanted}"
+    )]
+    RootNumberDiffers { found: u32, wanted: u32 },
+    #[error("the release was built from the recipe {recipe}, which the policy does not name")]
+    RecipeNotAllowed { recipe: Sha256 },
+    #[error("the release was built from the lock {lock}, which the policy does not name")]
+    LockNotAllowed { lock: Sha256 },
+    #[error("packages come from {suite}, which is no suite that the policy names")]
+    SuiteNotAllowed { suite: String },
+    #[error("{suite} has the signed metadata {sha256}, which the policy does not name")]
+    MetadataNotAllowed { suite: String, sha256: Sha256 },
+    #[error("the payload {payload} is {sha256}, which the policy does not name")]
+    PayloadNotAllowed { payload: String, sha256: Sha256 },
     #[error("{file}: {finding}")]
     #[serde(untagged)]
     Evidence {

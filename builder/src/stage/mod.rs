@@ -34,6 +34,7 @@ pub mod modules;
 pub mod origins;
 pub mod parse;
 pub mod payload;
+mod pins;
 pub mod plain;
 pub mod prove;
 pub mod pull;

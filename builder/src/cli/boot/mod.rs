@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(long)]
     disk: bool,
     /// Use this host's QEMU, not the locked one
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["store", "mirror", "supply", "offline"])]
     host_qemu: bool,
     /// Do not try KVM
     #[arg(long)]

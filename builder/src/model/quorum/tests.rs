@@ -213,8 +213,10 @@ fn strangers_are_listed_and_count_nothing() {
 }
 
 #[test]
-fn a_quorum_of_none_is_met_by_nobody() {
+fn a_quorum_of_none_asks_nobody_and_says_so() {
     assert_eq!(codes("quorum none\n", &[]), [""; 0]);
+    assert!(!Quorum::parse("quorum none\n").unwrap().asks());
+    assert!(Quorum::parse(&format!("{}quorum a\n", operators(1))).unwrap().asks());
 }
 
 fn refusal(text: &str) -> String {
