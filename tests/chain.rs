@@ -318,11 +318,13 @@ impl Line {
         fixture::fill(staging.folder());
         fs::write(staging.folder().join("cmdline"), command_line).unwrap();
         let mut origin = origin();
-        if command_line == COMPILES {
-            let lock = staging.folder().join(LOCK);
-            add_program(&lock);
-            origin.lock = Sha256::of(fs::read(lock).unwrap());
+        let lock = staging.folder().join(LOCK);
+        match command_line {
+            COMPILES => add_program(&lock),
+            PUBLISHED => add_metadata(&lock),
+            _ => {}
         }
+        origin.lock = Sha256::of(fs::read(lock).unwrap());
         let launches = (self.launches)(number);
         fs::write(
             staging.folder().join("measurements.json"),
@@ -342,7 +344,7 @@ impl Line {
             times,
             compiled: Vec::new(),
         };
-        let key = SigningKey::from_random([(terms.generation as u8).wrapping_add(1); 32]).unwrap();
+        let key = SigningKey::from_random([1 + (terms.generation % 250) as u8; 32]).unwrap();
         let subject = sign::read(release, manifest).unwrap();
         let claims = Claims::new(&subject, &run, terms, &key.public());
         sign::append(release, &claims.signed_by(&key)).unwrap();
@@ -441,6 +443,25 @@ impl Line {
         write(release, COMPLETION, &Evidence::Snp(evidence));
         self
     }
+}
+
+/// The command line of a release whose lock has signed metadata of half past three.
+const PUBLISHED: &str = "it has metadata";
+
+fn add_metadata(lock: &Path) {
+    let text = fs::read_to_string(lock).unwrap();
+    let digest = Sha256::of("InRelease");
+    let metadata = format!(
+        "[[metadata]]
+archive = \"debian\"
+suite = \"trixie\"
+sha256 = \"{digest}\"
+size = 9
+date = \"2026-11-14T03:30:00Z\"
+signed-by = []
+"
+    );
+    fs::write(lock, text.replacen("metadata = []\n", "", 1) + "\n" + &metadata).unwrap();
 }
 
 /// The command line of a release with a program that is compiled.
@@ -1100,6 +1121,16 @@ fn a_clock_that_lies() {
     line.trust.root[0].not_after = Some(at("2026-12-14T00:00:00Z"));
     assert_eq!(line.findings(), ["1 build-times-missing"]);
     line.sign_again(1, |_| {}, hour(1));
+    assert_eq!(line.findings(), [""; 0]);
+}
+
+/// What was published later cannot have entered.
+#[test]
+fn a_build_before_its_packages_were_published() {
+    let mut line = Line::of_three(Vendor::Snp);
+    line.build(3, PUBLISHED, Some(Vm::of(2)));
+    assert_eq!(line.findings(), ["3 build-times-wrong"]);
+    line.sign_again(3, |_| {}, hour(4));
     assert_eq!(line.findings(), [""; 0]);
 }
 

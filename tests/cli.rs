@@ -8,11 +8,12 @@ mod fixture;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use builder::model::key::PublicKey;
+use builder::model::key::{PublicKey, SigningKey};
 use builder::model::record::Terms;
 use builder::model::{Lock, Manifest, Record};
 use builder::stage::parse::{LOCK, Project};
 use builder::stage::release::Existing;
+use builder::stage::sign;
 use uuid::Uuid;
 
 #[test]
@@ -20,6 +21,7 @@ fn transcripts() {
     let folder = tempfile::tempdir().unwrap();
     releases(folder.path());
     records(folder.path());
+    policies(folder.path());
     recipes(folder.path());
     std::env::set_current_dir(folder.path()).unwrap(); // transcripts name what they are about by relative paths
     let transcripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cli/*.trycmd");
@@ -75,6 +77,29 @@ fn records(folder: &Path) {
         fs::read(folder.join("good/measurements.json")).unwrap().repeat(2),
     )
     .unwrap();
+}
+
+/// A release that calls itself generation 3, which nobody attests, and policies that say so or not.
+fn policies(folder: &Path) {
+    let signed = folder.join("signed");
+    let release = fixture::publish(&signed, Existing::Refuse).digest();
+    let key = SigningKey::from_pem(&fs::read_to_string(folder.join("p256.pem")).unwrap()).unwrap();
+    let terms = Terms {
+        generation: 3,
+        ..Terms::default()
+    };
+    let claims = sign::claims(&signed, Existing::Refuse, terms, &key.public()).unwrap();
+    sign::append(&signed, &claims.signed_by(&key)).unwrap();
+    let policy = |name: &str, text: &str| {
+        let root = format!("[[root]]\nrelease = \"{release}\"\n");
+        fs::write(folder.join(name), text.replace("ROOT\n", &root)).unwrap();
+    };
+    policy("named.toml", "ROOT\n");
+    policy("numbered.toml", "min-generation = 2\nROOT\ngeneration = 3\n");
+    policy("floor.toml", "min-generation = 4\nROOT\ngeneration = 3\n");
+    policy("twice.toml", "ROOT\nROOT\n");
+    policy("recipes.toml", &format!("recipes = [\"{}\"]\n", measure::Sha256::ZERO));
+    fs::write(folder.join("nobody.quorum"), "quorum none\n").unwrap();
 }
 
 /// A payload that is compiled.

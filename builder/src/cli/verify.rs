@@ -106,7 +106,7 @@ impl Args {
         };
         generation.findings.clear(); // they are the verdict's
         generation.judge(parent.as_ref(), judge);
-        self.judge_root(&mut generation, judge);
+        self.judge_record(&mut generation, judge);
         generation.findings.extend(generation.not_current(judge));
         if generation.claims.is_empty() && generation.findings.is_empty() {
             generation.unchecked.insert("who built it: there is no evidence".into());
@@ -114,21 +114,21 @@ impl Args {
         if let Some(parent) = &self.parent {
             let what = format!("whether {} deserves trust: begat chain verify", parent.display());
             generation.unchecked.insert(what);
-        } else if let Some(previous) = generation.record.terms.previous {
-            let what =
-                format!("whether its number follows that of the generation with the record {previous}: --parent");
-            generation.unchecked.insert(what);
         }
         let known = |finding: &Finding| verdict.findings.contains(finding);
         generation.findings.retain(|finding| !known(finding));
         Ok((generation.findings, generation.unchecked.into_iter().collect()))
     }
 
-    /// Generation 0 is whoever's word the policy takes; a key that must have signed its record is such a word, too.
-    fn judge_root(&self, generation: &mut Generation, judge: &Judge<'_>) {
+    /// Judges whether anybody vouches for the number of a generation and its validity: of generation 0 the policy, of any
+    /// other its parent; a key that must have signed the record does, too. Without a policy nobody asks.
+    fn judge_record(&self, generation: &mut Generation, judge: &Judge<'_>) {
         if self.key.is_some() || !self.judging.is_given() {
             return;
         }
+        let previous = generation.record.terms.previous.filter(|_| self.parent.is_none());
+        let missing = previous.map(|previous| Finding::ParentMissing { previous });
+        generation.findings.extend(missing);
         generation.judge_root(judge);
         let named = self.digest.is_some();
         let stranger = |finding: &Finding| matches!(finding, Finding::RootNotTrusted { .. });

@@ -252,6 +252,14 @@ impl Generation {
         }
     }
 
+    /// Before when it cannot have been built, and because of what.
+    fn earliest(&self, parent: Option<&Self>) -> Option<(Timestamp, &'static str)> {
+        let parent = parent.and_then(|parent| Some((parent.times()?.finished_on, "its parent")));
+        let metadata = self.lock().map(|lock| lock.metadata).unwrap_or_default(); // what cannot be read is a finding already
+        let published = metadata.into_iter().map(|one| (one.date, "what its lock names"));
+        parent.into_iter().chain(published).max()
+    }
+
     fn times(&self) -> Option<Times> {
         self.run.and_then(|(_, times)| times)
     }
@@ -364,8 +372,7 @@ impl Generation {
             finished,
             parent: parent_is_valid,
         });
-        let built = parent.and_then(|parent| Some(parent.times()?.finished_on));
-        let wrong = impossible(times, built, judge.at).map(|why| Finding::BuildTimesWrong {
+        let wrong = impossible(times, self.earliest(parent), judge.at).map(|why| Finding::BuildTimesWrong {
             generation,
             started,
             finished,
@@ -375,16 +382,16 @@ impl Generation {
     }
 }
 
-/// Why no build ran then, in a machine whose image was built at `built`.
-fn impossible(times: Times, built: Option<Timestamp>, now: Timestamp) -> Option<String> {
+/// Why no build ran then that could not begin before `earliest`.
+fn impossible(times: Times, earliest: Option<(Timestamp, &str)>, now: Timestamp) -> Option<String> {
     let Times {
         started_on,
         finished_on,
     } = times;
-    match built.filter(|built| started_on < *built) {
+    match earliest.filter(|(earliest, _)| started_on < *earliest) {
         _ if finished_on < started_on => Some("that ends before it begins".into()),
         _ if finished_on > now => Some(format!("the time of verification is {now}")),
-        Some(built) => Some(format!("its parent was finished at {built} only")),
+        Some((earliest, what)) => Some(format!("{what} is of {earliest} only")),
         None => None,
     }
 }
