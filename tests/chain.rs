@@ -901,6 +901,43 @@ fn a_root_that_a_stranger_signed_again_with_another_number() {
     assert_eq!(line.findings(), ["100 root-record-differs"]);
 }
 
+/// One generation is judged without its line: nobody vouches for the number of a parent whose own parent is not there.
+#[test]
+fn a_floor_that_a_number_meets_which_nobody_vouches_for() {
+    let mut line = Line::of_three(Vendor::Snp);
+    let codes = |line: &Line, number: usize, parent: Option<usize>| {
+        let read = |number: usize| Generation::read(&line.releases[number], &Line::demand()).unwrap();
+        let (mut one, parent) = (read(number), parent.map(read));
+        line.judged(|judge| one.judge_number(parent.as_ref(), judge));
+        one.findings.iter().map(Finding::code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&line, 0, None), [""; 0]);
+    assert_eq!(codes(&line, 1, Some(0)), [""; 0]);
+    assert_eq!(codes(&line, 1, None), ["parent-missing"]);
+    assert_eq!(codes(&line, 2, Some(1)), [""; 0]);
+    line.trust.min_generation = 1;
+    assert_eq!(
+        codes(&line, 2, Some(1)),
+        ["parent-missing"],
+        "of generation 1, whose number could be any"
+    );
+    assert_eq!(codes(&line, 1, Some(0)), [""; 0]);
+    line.sign_again(0, |terms| terms.generation = 100, hour(0));
+    assert_eq!(codes(&line, 1, Some(0)), ["root-number-differs"]);
+}
+
+/// The same lock makes the same release, here and inside.
+#[test]
+fn a_release_that_the_policy_names_is_pinned_whoever_builds_it() {
+    let mut line = Line::of_three(Vendor::Snp);
+    line.trust.locks = Some([].into());
+    let lock = "1 lock-not-allowed";
+    assert_eq!(line.findings(), [lock, "2 lock-not-allowed"]);
+    let manifest = Manifest::parse(&line.text(2, "manifest.json")).unwrap();
+    line.trust.root.push(named(manifest.digest()));
+    assert_eq!(line.findings(), [lock]);
+}
+
 /// Without an end, as nobody but its policy could know.
 #[test]
 fn a_root_that_a_stranger_signed_again_without_its_end() {

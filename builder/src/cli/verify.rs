@@ -106,7 +106,7 @@ impl Args {
         };
         generation.findings.clear(); // they are the verdict's
         generation.judge(parent.as_ref(), judge);
-        self.judge_record(&mut generation, judge);
+        self.judge_number(&mut generation, parent.as_ref(), judge);
         generation.findings.extend(generation.not_current(judge));
         if generation.claims.is_empty() && generation.findings.is_empty() {
             generation.unchecked.insert("who built it: there is no evidence".into());
@@ -120,16 +120,13 @@ impl Args {
         Ok((generation.findings, generation.unchecked.into_iter().collect()))
     }
 
-    /// Judges whether anybody vouches for the number of a generation and its validity: of generation 0 the policy, of any
-    /// other its parent; a key that must have signed the record does, too. Without a policy nobody asks.
-    fn judge_record(&self, generation: &mut Generation, judge: &Judge<'_>) {
+    /// Judges whether anybody vouches for the number of the generation. A key that must have signed its record does, and
+    /// without a policy nobody asks; a digest vouches for the release alone.
+    fn judge_number(&self, generation: &mut Generation, parent: Option<&Generation>, judge: &Judge<'_>) {
         if self.key.is_some() || !self.judging.is_given() {
             return;
         }
-        let previous = generation.record.terms.previous.filter(|_| self.parent.is_none());
-        let missing = previous.map(|previous| Finding::ParentMissing { previous });
-        generation.findings.extend(missing);
-        generation.judge_root(judge);
+        generation.judge_number(parent, judge);
         let named = self.digest.is_some();
         let stranger = |finding: &Finding| matches!(finding, Finding::RootNotTrusted { .. });
         generation.findings.retain(|finding| !(named && stranger(finding)));

@@ -154,9 +154,9 @@ impl Generation {
         }
     }
 
-    /// Judges what the release was built from. A root that the policy names is pinned whole.
+    /// Judges what the release was built from. One that the policy names is pinned whole, whoever has built it.
     fn judge_origin(&mut self, trust: &Trust) {
-        if self.root(trust).is_some() {
+        if trust.root(self.release()).is_some() {
             return;
         }
         let origin = &self.manifest.origin;
@@ -180,26 +180,49 @@ impl Generation {
     }
 
     /// Judges generation 0, which nobody built whom evidence could vouch for: the policy must name it, or rebuilders must
-    /// agree. What its record says of its number is nobody's word, unless the policy names that.
-    pub fn judge_root(&mut self, judge: &Judge<'_>) {
+    /// agree.
+    fn judge_root(&mut self, judge: &Judge<'_>) {
         if self.record.terms.previous.is_some() {
             return;
         }
-        let (release, record, found) = (self.release(), self.record.digest(), self.number());
-        let root = self.root(judge.trust);
+        let (release, root) = (self.release(), self.root(judge.trust));
         let asked = judge.quorum.is_some_and(Quorum::asks);
         let untrusted = (root.is_none() && !asked).then_some(Finding::RootNotTrusted { release });
+        if root.is_none_or(|root| root.record.is_none()) {
+            let ends = root.is_some_and(|root| root.not_after.is_some());
+            self.unchecked.insert(unnamed(ends).into());
+        }
+        self.findings.extend(untrusted);
+        self.findings.extend(self.other_root(judge.trust));
+    }
+
+    /// What is wrong with the record of generation 0. What that says of its number is nobody's word, unless the policy
+    /// names the record or the number.
+    fn other_root(&self, trust: &Trust) -> Vec<Finding> {
+        if self.record.terms.previous.is_some() {
+            return Vec::new();
+        }
+        let (root, record, found) = (self.root(trust), self.record.digest(), self.number());
         let named = root.and_then(|root| root.record);
         let differs = named.filter(|wanted| *wanted != record);
         let differs = differs.map(|wanted| Finding::RootRecordDiffers { found: record, wanted });
         let own = named.map_or(0, |_| found);
         let wanted = root.and_then(|root| root.generation).unwrap_or(own);
         let number = (found != wanted).then_some(Finding::RootNumberDiffers { found, wanted });
-        self.findings.extend(untrusted.into_iter().chain(differs).chain(number));
-        if named.is_none() {
-            let ends = root.is_some_and(|root| root.not_after.is_some());
-            self.unchecked.insert(unnamed(ends).into());
-        }
+        differs.into_iter().chain(number).collect()
+    }
+
+    /// Judges whether anybody vouches for the number of this generation, where it is judged without its line: of generation 0
+    /// the policy, of any other its parent. A floor is worth something only if the parent's number is known, too.
+    pub fn judge_number(&mut self, parent: Option<&Self>, judge: &Judge<'_>) {
+        let unknown = match parent {
+            None => self.record.terms.previous,
+            Some(parent) => parent.record.terms.previous.filter(|_| judge.trust.min_generation > 0),
+        };
+        let unknown = unknown.map(|previous| Finding::ParentMissing { previous });
+        let other = parent.map(|parent| parent.other_root(judge.trust)).unwrap_or_default();
+        self.findings.extend(unknown.into_iter().chain(other));
+        self.judge_root(judge);
     }
 
     /// What the policy says of this release as generation 0.
