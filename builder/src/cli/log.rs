@@ -46,7 +46,7 @@ pub(super) struct Append {
 /// Verifies a log: its signature, its entries, its hashes, and that it only grew since an older checkpoint
 ///
 /// Exits with 0 if there is nothing to be said against the log, with 1 if there are findings, with 4 if it is older than
-/// the older checkpoint.
+/// the older checkpoint or than its own files.
 #[derive(clap::Args)]
 pub(super) struct Verify {
     /// The log's folder
@@ -120,7 +120,12 @@ impl Verify {
         if verdict.findings.is_empty() {
             return Ok(());
         }
-        let rolled_back = |finding: &LogFinding| matches!(finding, LogFinding::LogRolledBack { .. });
+        let rolled_back = |finding: &LogFinding| {
+            matches!(
+                finding,
+                LogFinding::LogRolledBack { .. } | LogFinding::LogUncounted { .. }
+            )
+        };
         let only = verdict.findings.iter().all(rolled_back);
         Err(Told(if only { Exit::Expired } else { Exit::No }).into())
     }

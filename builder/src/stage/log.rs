@@ -1,7 +1,9 @@
 //! Signed releases in, a log out, and back: their generation records are the entries of a tiled transparency log.
 //!
 //! Entries and tiles are written first, the checkpoint last: an append that was interrupted leaves the log as it was,
-//! with files beside it that its checkpoint does not count. The next append writes them anew.
+//! with files beside it that its checkpoint does not count. Nobody can tell these from what is left when somebody puts an
+//! older checkpoint back, so the next append goes on only with the same entries: what was in the log once, stays. A log
+//! begins with the checkpoint of no entries; files without one have lost it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use measure::Sha256;
 use serde::Serialize;
 
 use crate::mend::{Exit, OrMend as _};
-use crate::model::log::{self, Bundle, Checkpoint, LogFinding, Proof, VerifierKey};
+use crate::model::log::{self, Bundle, Checkpoint, LogFinding, Proof, Tile, VerifierKey};
 use crate::model::record::{RECORD, Record};
 use crate::stage::{sign, verify};
 use crate::world::files;
@@ -91,10 +93,11 @@ fn grow(
     let cannot = format!("cannot write the log {}", folder.display());
     let folder = Folder::new(folder);
     if checkpoint(&folder)?.is_none() {
-        empty(origin, key)?; // a log that cannot begin is refused before its folder is made
+        begin(&folder, origin, key)?; // a log that cannot begin is refused before its folder is made
     }
     let writer = folder.writer().or_mend(Exit::Outside, &cannot, WRITABLE)?;
     let (old, mut log) = current(&folder, origin, key)?;
+    let begun = checkpoint(&folder)?.is_some();
     let places = texts.into_iter().map(|text| log.take(text)).collect();
     let new = Checkpoint {
         origin: old.origin,
@@ -105,10 +108,65 @@ fn grow(
         let problem = format!("the log would have more than {ENTRIES} entries");
         return Err(Exit::Unsupported.because(problem, "begin another log"));
     }
-    let written = write(&writer, &log, old.size, &new.sign(key)?);
+    keeps_all(&folder, old.size, &log)?;
+    let (empty, head) = (none(&new.origin).sign(key)?, new.sign(key)?);
+    let begin = || writer.write(CHECKPOINT, empty.as_bytes());
+    let begun = if begun { Ok(()) } else { begin() };
+    let written = begun.and_then(|()| write(&writer, &log, old.size, &head));
     written.or_mend(Exit::Outside, cannot, WRITABLE)?;
     Ok((new, places))
 }
+
+/// Refuses to forget entries that are in files of the log and that its checkpoint, of `size` entries, does not count.
+fn keeps_all(folder: &Folder, size: u64, log: &Read) -> Result<()> {
+    let held = held(folder)?;
+    let new = log.leaves.len() as u64;
+    if held <= size || (held <= new && are_in(folder, size, &log.leaves)?) {
+        return Ok(());
+    }
+    let problem = format!("{}; nothing was appended", LogFinding::LogUncounted { size, held });
+    Err(Exit::Expired.because(problem, UNCOUNTED))
+}
+
+const UNCOUNTED: &str = "restore the newest checkpoint from a copy of the log; if it was an append that was interrupted, \
+    append the same releases again, in the same order";
+
+/// Whether the entries in files that hold more than the first `size` are those of these leaves.
+fn are_in(folder: &Folder, size: u64, leaves: &[Sha256]) -> Result<bool> {
+    for bundle in paths(folder)?.iter().filter_map(|path| Bundle::at(path)) {
+        if bundle.numbers().end <= size {
+            continue;
+        }
+        let bytes = folder
+            .read(&bundle.path(), TILE_LIMIT)
+            .or_mend(Exit::Outside, UNREADABLE, READABLE)?;
+        let entries = bytes.as_ref().and_then(|bytes| bundle.entries(bytes));
+        let numbers = bundle.numbers();
+        let wanted = leaves.get(numbers.start as usize..numbers.end as usize);
+        if entries
+            .map(|entries| entries.into_iter().map(log::leaf).collect::<Vec<_>>())
+            .as_deref()
+            != wanted
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// How many entries the files of the log hold, by their names.
+fn held(folder: &Folder) -> Result<u64> {
+    let end = |path: &String| Tile::at(path).map(|tile| tile.end());
+    let end = |path| end(path).or_else(|| Bundle::at(path).map(|bundle| bundle.numbers().end));
+    Ok(paths(folder)?.iter().filter_map(end).max().unwrap_or_default())
+}
+
+fn paths(folder: &Folder) -> Result<Vec<String>> {
+    folder.tiles().or_mend(Exit::Outside, UNREADABLE, READABLE)
+}
+
+const UNREADABLE: &str = "cannot read the files of the log";
+const READABLE: &str = "check their permissions";
 
 impl Read {
     /// Adds an entry that is not there yet, and returns its number, and whether it was known.
@@ -143,7 +201,7 @@ fn write(writer: &Writer, log: &Read, old: u64, checkpoint: &str) -> std::io::Re
 /// Returns the head and the entries of the log that is to grow; of none, those of an empty one.
 fn current(folder: &Folder, origin: Option<&str>, key: &SigningKey) -> Result<(Checkpoint, Read)> {
     let Some(note) = checkpoint(folder)? else {
-        return empty(origin, key);
+        return begin(folder, origin, key);
     };
     let named = Checkpoint::unverified(&note).map(|checkpoint| checkpoint.origin);
     let key = VerifierKey::new(named.as_deref().unwrap_or_default(), key.verifying_key());
@@ -160,19 +218,42 @@ fn current(folder: &Folder, origin: Option<&str>, key: &SigningKey) -> Result<(C
         return Err(Exit::Usage.because(problem, "leave --origin away, or append to another folder"));
     }
     let (checkpoint, log) = open(folder, &note, &key).map_err(|finding| refuse(finding.to_string()))?;
-    Ok((checkpoint, log))
+    match tiles(folder, &log).into_iter().next() {
+        Some(finding) => Err(refuse(finding.to_string())),
+        None => Ok((checkpoint, log)),
+    }
 }
 
 /// Returns the head and the entries of a log that begins.
-fn empty(origin: Option<&str>, key: &SigningKey) -> Result<(Checkpoint, Read)> {
+fn begin(folder: &Folder, origin: Option<&str>, key: &SigningKey) -> Result<(Checkpoint, Read)> {
+    not_lost(folder)?;
     let origin = origin.ok_or_else(|| {
         let mend = "name it as it will be known, after a domain or folder of yours: --origin example.com/log";
         Exit::Usage.because("there is no log yet", mend)
     })?;
     VerifierKey::new(origin, key.verifying_key()).or_mend(Exit::Usage, "cannot begin a log", "use another name")?;
     let (leaves, tail) = (Vec::new(), Vec::new());
-    let (origin, root) = (origin.into(), log::root(&leaves));
-    Ok((Checkpoint { origin, size: 0, root }, Read { leaves, tail }))
+    Ok((none(origin), Read { leaves, tail }))
+}
+
+/// The head of a log without entries.
+fn none(origin: &str) -> Checkpoint {
+    let (origin, root) = (origin.into(), log::root(&[]));
+    Checkpoint { origin, size: 0, root }
+}
+
+/// Refuses a folder without a checkpoint that has files of a log.
+fn not_lost(folder: &Folder) -> Result<()> {
+    match held(folder)? {
+        0 => Ok(()),
+        held => {
+            let problem =
+                format!("the log has lost its checkpoint: its files hold {held} entries, and nobody has signed them");
+            let mend =
+                "restore the file checkpoint from a copy of the log, or name another folder for a log that begins";
+            Err(Exit::Expired.because(problem, mend))
+        }
+    }
 }
 
 /// Returns the head of the tree and its entries, if the key has signed that these are the entries.
@@ -223,17 +304,21 @@ fn read(folder: &Folder, size: u64) -> std::result::Result<Read, LogFinding> {
 /// the log that the `older` checkpoint is of.
 ///
 /// # Errors
-/// A folder without a log. Everything that is wrong with a log is a finding.
+/// A folder without a log, or with one that has lost its checkpoint. Everything else that is wrong with a log is a finding.
 pub fn verify(folder: &Path, key: &VerifierKey, older: Option<&str>) -> Result<Verdict> {
     let folder = Folder::new(folder);
+    let _held = folder.hold();
     let note = existing(&folder)?;
+    let held = held(&folder)?;
+    let uncounted = |size| (held > size).then_some(LogFinding::LogUncounted { size, held });
     let (checkpoint, log) = match open(&folder, &note, key) {
         Ok(open) => open,
         Err(finding) => {
             let checkpoint = Checkpoint::open(&note, key).ok();
             let findings = [finding]
                 .into_iter()
-                .chain(older.and_then(|older| lost(older, key, checkpoint.as_ref())));
+                .chain(older.and_then(|older| lost(older, key, checkpoint.as_ref())))
+                .chain(checkpoint.as_ref().and_then(|checkpoint| uncounted(checkpoint.size)));
             return Ok(Verdict {
                 findings: findings.collect(),
                 checkpoint,
@@ -242,6 +327,7 @@ pub fn verify(folder: &Path, key: &VerifierKey, older: Option<&str>) -> Result<V
     };
     let mut findings = tiles(&folder, &log);
     findings.extend(older.and_then(|older| history(older, key, &log.leaves)));
+    findings.extend(uncounted(checkpoint.size));
     Ok(Verdict {
         checkpoint: Some(checkpoint),
         findings,
@@ -385,7 +471,10 @@ fn existing(folder: &Folder) -> Result<String> {
             "name the folder of a log",
         )
     };
-    checkpoint(folder)?.ok_or_else(missing)
+    match checkpoint(folder)? {
+        Some(checkpoint) => Ok(checkpoint),
+        None => Err(not_lost(folder).err().unwrap_or_else(missing)),
+    }
 }
 
 fn checkpoint(folder: &Folder) -> Result<Option<String>> {

@@ -23,6 +23,9 @@ pub struct Writer<'a> {
 /// How files are called until they are whole.
 const UNFINISHED: &str = ".unfinished-";
 
+/// The folder of hashes and entries.
+const TILES: &str = "tile";
+
 impl Folder {
     /// Returns the log in this folder.
     pub fn new(path: &Path) -> Self {
@@ -39,6 +42,26 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the names of all files of hashes and entries that are here, whether or not the log counts them.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn tiles(&self) -> io::Result<Vec<String>> {
+        let listed = match files::list(&self.path.join(TILES)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            listed => listed?,
+        };
+        let here = listed.iter().filter(|entry| entry.kind != files::Kind::Directory);
+        Ok(here.map(|entry| format!("{TILES}/{}", entry.path.display())).collect())
+    }
+
+    /// Waits until nobody adds to the log, and keeps others from it while what is returned lives; nothing where the
+    /// folder cannot be locked.
+    pub fn hold(&self) -> Option<File> {
+        let folder = File::open(&self.path).ok()?;
+        folder.lock_shared().ok().map(|()| folder)
     }
 
     /// Makes the folder where there is none, waits until nobody else adds to it, and removes what a killed process left.
@@ -101,6 +124,8 @@ mod tests {
         assert!(!left.exists());
         assert_eq!(log.read("tile/0/000.p/1", 10).unwrap().unwrap(), b"other");
         assert_eq!(log.read("checkpoint", 10).unwrap(), None);
+        assert_eq!(log.tiles().unwrap(), ["tile/0/000.p/1"]);
+        assert_eq!(Folder::new(&left).tiles().unwrap(), [""; 0]);
         assert!(log.read("tile/0/000.p/1", 4).is_err());
     }
 }

@@ -36,6 +36,8 @@ pub enum LogFinding {
     },
     #[error("the log is shorter than it was: {size} entries, the older checkpoint has {older}")]
     LogRolledBack { size: u64, older: u64 },
+    #[error("{}", uncounted(*.size, *.held))]
+    LogUncounted { size: u64, held: u64 },
     #[error(
         "the log shows different histories: its first {older} entries hash to {found}, the older checkpoint says {expected}"
     )]
@@ -48,4 +50,12 @@ pub enum LogFinding {
     LogProofInvalid { because: String },
     #[error("the record is not entry {index} of the log whose checkpoint is in its proof")]
     LogRecordNotIncluded { index: u64 },
+}
+
+/// What is wrong with a log whose files hold more entries than its checkpoint counts.
+fn uncounted(size: u64, held: u64) -> String {
+    format!(
+        "the files of the log hold {held} entries, its checkpoint counts {size}: an append was interrupted, or an older \
+         checkpoint was put back"
+    )
 }

@@ -69,6 +69,26 @@ impl Tile {
     pub fn path(&self) -> String {
         path(&self.level.to_string(), self.index, self.width)
     }
+
+    /// Returns the tile whose path this is.
+    pub fn at(path: &str) -> Option<Self> {
+        let (level, index, width) = parse(path)?;
+        let tile = Self {
+            level: level.parse().ok()?,
+            index,
+            width,
+        };
+        (tile.path() == path).then_some(tile)
+    }
+
+    /// Returns how many entries a log has at least that has this tile.
+    pub fn end(&self) -> u64 {
+        let hashes = self
+            .index
+            .saturating_mul(WIDTH as u64)
+            .saturating_add(self.width.into());
+        (0..self.level).fold(hashes, |entries, _| entries.saturating_mul(WIDTH as u64))
+    }
 }
 
 impl Bundle {
@@ -80,6 +100,19 @@ impl Bundle {
     /// Returns where it is in the folder of the log.
     pub fn path(&self) -> String {
         path("entries", self.index, self.width)
+    }
+
+    /// Returns the file of entries whose path this is.
+    pub fn at(path: &str) -> Option<Self> {
+        let (level, index, width) = parse(path)?;
+        let bundle = Self { index, width };
+        (level == "entries" && bundle.path() == path).then_some(bundle)
+    }
+
+    /// Returns the numbers of its entries.
+    pub fn numbers(&self) -> std::ops::Range<u64> {
+        let first = self.index.saturating_mul(WIDTH as u64);
+        first..first.saturating_add(self.width.into())
     }
 
     /// Returns the file of these entries, of which each must be shorter than 64 KiB.
@@ -122,6 +155,17 @@ fn path(level: &str, index: u64, width: u16) -> String {
     path
 }
 
+/// The level, index and width that a path names; whether it is written as [`path`] does is not asked.
+fn parse(path: &str) -> Option<(&str, u64, u16)> {
+    let (level, rest) = path.strip_prefix("tile/")?.split_once('/')?;
+    let (digits, width) = match rest.split_once(".p/") {
+        Some((digits, width)) => (digits, width.parse().ok()?),
+        None => (rest, WIDTH as u16),
+    };
+    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    (width > 0).then_some((level, digits.parse().ok()?, width))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -148,6 +192,24 @@ mod tests {
         assert_eq!(tile(1, 1, 17).path(), "tile/1/001.p/17");
         let bundle = Bundle { index: 0, width: 5 };
         assert_eq!(bundle.path(), "tile/entries/000.p/5");
+        assert_eq!((Bundle::at(&bundle.path()), bundle.numbers()), (Some(bundle), 0..5));
+        for tile in all {
+            assert_eq!(Tile::at(&tile.path()), Some(tile));
+            assert!((1..=70_000).contains(&tile.end()), "{tile:?}");
+        }
+        assert_eq!(tile(1, 1, 17).end(), (256 + 17) * 256);
+        assert_eq!(tile(255, u64::MAX, 1).end(), u64::MAX);
+        for path in [
+            "tile/0/0",
+            "tile/0/000.p/0",
+            "tile/0/000.p/256",
+            "tile/00/000",
+            "tile/entries/000/x",
+            "tile/x/000",
+            "000",
+        ] {
+            assert_eq!((Tile::at(path), Bundle::at(path)), (None, None), "{path}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::mend;
 
 const ORIGIN: &str = "example.com/log";
 
@@ -183,7 +184,8 @@ fn an_edited_file_is_a_finding() {
     assert!(grow(folder.path(), texts([4]), None, &key()).is_err());
 }
 
-/// Files are written one after the other, the checkpoint last: whatever part of them is there, the log is as it was.
+/// Files are written one after the other, the checkpoint last: whatever part of them is there, the log is as it was. It
+/// goes on with the same entries alone: whether a checkpoint counted them once, the files do not say.
 #[test]
 fn an_interrupted_append_leaves_the_log_as_it_was() {
     for (old, new) in [(0, 2), (1, 3), (254, 257), (256, 258)] {
@@ -199,9 +201,17 @@ fn an_interrupted_append_leaves_the_log_as_it_was() {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, bytes).unwrap();
             }
-            assert_eq!(findings(&interrupted, Some(&note(&before))), []);
-            // and goes on with something else
-            more(&interrupted, 1000 + old..1000 + new);
+            let uncounted = |finding: &LogFinding| matches!(finding, LogFinding::LogUncounted { .. });
+            let found = findings(&interrupted, Some(&note(&before)));
+            assert!(
+                found.iter().all(uncounted) && found.len() == usize::from(count > 0),
+                "{found:?}"
+            );
+            if count > 0 {
+                refused(&interrupted, 1000 + old..1000 + new);
+                refused(&interrupted, [old]);
+            }
+            more(&interrupted, old..new + 1);
             assert_eq!(
                 findings(&interrupted, Some(&note(&before))),
                 [],
@@ -209,4 +219,109 @@ fn an_interrupted_append_leaves_the_log_as_it_was() {
             );
         }
     }
+}
+
+/// Appends these, and expects a refusal that leaves everything as it is.
+#[track_caller]
+fn refused(folder: &TempDir, numbers: impl IntoIterator<Item = u32>) -> String {
+    let before = contents(folder);
+    let error = grow(folder.path(), texts(numbers), Some(ORIGIN), &key()).unwrap_err();
+    assert_eq!(mend::exit_code(&error), Exit::Expired, "{error:#}");
+    assert_eq!(contents(folder), before);
+    mend::report(&error)
+}
+
+#[test]
+fn attack_a_log_that_lost_its_checkpoint_begins_no_other() {
+    let (folder, kept) = (log_of([0, 1]), tempfile::tempdir().unwrap());
+    let checkpoint = folder.path().join(CHECKPOINT);
+    fs::rename(&checkpoint, kept.path().join(CHECKPOINT)).unwrap();
+    // neither with others, nor with the same, nor under another name, nor without one
+    let report = refused(&folder, [7]);
+    assert!(
+        report.contains("lost its checkpoint: its files hold 2 entries"),
+        "{report}"
+    );
+    assert!(report.contains("restore the file checkpoint from a copy"), "{report}");
+    refused(&folder, [0, 1, 2]);
+    for origin in [None, Some("example.com/other")] {
+        let error = grow(folder.path(), texts([7]), origin, &key()).unwrap_err();
+        assert!(error.to_string().contains("lost its checkpoint"), "{error:#}");
+    }
+    let error = verify(folder.path(), &verifier(), None).unwrap_err();
+    assert_eq!(mend::exit_code(&error), Exit::Expired);
+    // a part of it that is left is enough
+    fs::remove_dir_all(folder.path().join("tile/entries")).unwrap();
+    refused(&folder, [7]);
+    // the honest twins: one that was restored goes on, and a folder that never had a log begins one
+    let folder = log_of([0, 1]);
+    fs::remove_file(folder.path().join(CHECKPOINT)).unwrap();
+    fs::copy(kept.path().join(CHECKPOINT), folder.path().join(CHECKPOINT)).unwrap();
+    assert_eq!(more(&folder, [2]).size, 3);
+    let begun = tempfile::tempdir().unwrap();
+    fs::create_dir(begun.path().join("tile")).unwrap();
+    fs::write(begun.path().join("README"), "a log").unwrap();
+    assert_eq!(grow(begun.path(), texts([7]), Some(ORIGIN), &key()).unwrap().0.size, 1);
+}
+
+#[test]
+fn attack_an_older_checkpoint_put_back_forgets_nothing() {
+    let folder = log_of([0, 1]);
+    let old = note(&folder);
+    let newest = more(&folder, [2, 3]);
+    fs::write(folder.path().join(CHECKPOINT), &old).unwrap();
+    assert_eq!(findings(&folder, None), [LogFinding::LogUncounted { size: 2, held: 4 }]);
+    for others in [vec![9], vec![2], vec![3, 2], vec![2, 9, 3], vec![9, 8, 7]] {
+        let report = refused(&folder, others);
+        assert!(report.contains("hold 4 entries, its checkpoint counts 2"), "{report}");
+    }
+    // with hashes alone, or entries alone
+    fs::remove_dir_all(folder.path().join("tile/0")).unwrap();
+    assert!(findings(&folder, None).contains(&LogFinding::LogUncounted { size: 2, held: 4 }));
+    // the honest twin: what was there, and more
+    let folder = log_of([0, 1]);
+    more(&folder, [2, 3]);
+    fs::write(folder.path().join(CHECKPOINT), &old).unwrap();
+    assert_eq!(more(&folder, [2, 3]), newest);
+    assert_eq!(findings(&folder, Some(&old)), []);
+}
+
+/// Of the same key, or of the same name; or of no entries.
+#[test]
+fn attack_the_checkpoint_of_another_log() {
+    let other = tempfile::tempdir().unwrap();
+    let grown = |folder: &Path, numbers: &[u32], origin| {
+        grow(folder, texts(numbers.iter().copied()), Some(origin), &key()).map(drop)
+    };
+    for (numbers, origin) in [
+        (&[][..], "example.com/other"),
+        (&[5, 6], "example.com/other"),
+        (&[5, 6], ORIGIN),
+        (&[5, 6, 7], ORIGIN),
+    ] {
+        let folder = log_of([0, 1]);
+        let other = other.path().join(format!("{origin}{}", numbers.len()));
+        grown(&other, numbers, origin).unwrap();
+        fs::copy(other.join(CHECKPOINT), folder.path().join(CHECKPOINT)).unwrap();
+        let before = contents(&folder);
+        assert!(grow(folder.path(), texts([9]), None, &key()).is_err(), "{numbers:?}");
+        assert_eq!(contents(&folder), before);
+        grown(&other, &[9], origin).unwrap();
+    }
+}
+
+#[test]
+fn attack_a_log_that_lost_a_tile_does_not_grow() {
+    let folder = log_of(0..257);
+    for path in ["tile/0/000", "tile/1/000.p/1", "tile/entries/000", "tile/0/001.p/1"] {
+        let (place, bytes) = (folder.path().join(path), fs::read(folder.path().join(path)).unwrap());
+        let grown = || grow(folder.path(), texts([999]), None, &key());
+        fs::remove_file(&place).unwrap();
+        let report = mend::report(&grown().unwrap_err());
+        assert!(report.contains(path) && report.contains("restore the log"), "{report}");
+        fs::write(&place, &bytes[1..]).unwrap();
+        assert!(grown().is_err(), "{path}");
+        fs::write(&place, &bytes).unwrap();
+    }
+    assert_eq!(more(&folder, [999]).size, 258);
 }
