@@ -487,6 +487,41 @@ fn a_tool_tree_that_was_half_unpacked_is_thrown_away() {
     assert_eq!(names(&site.path("store/trees")).len(), 2); // a tree and its listing
 }
 
+/// With all that a store can say for it: whoever can change the program can change that, too.
+#[test]
+fn attack_a_program_in_the_tool_tree_of_a_store_that_was_carried_here() {
+    let site = Site::new();
+    assert!(site.builds().stderr.contains("unpacked"));
+    let trees = site.path("store/trees");
+    let name = names(&trees).into_iter().find(|name| !name.contains('.')).unwrap();
+    let (tree, program) = (trees.join(&name), trees.join(&name).join("usr/bin/mkosi"));
+    assert!(!site.builds().stderr.contains("unpacked"), "it was there");
+    let vouched = fs::read_to_string(trees.join(format!("{name}.seal"))).unwrap();
+    fs::write(&program, "#!/bin/sh\necho evil > /run/out/rootfs.erofs\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let listing = format!(
+        "\"usr/bin/mkosi\" file 0755 {}\n",
+        Sha256::of(fs::read(&program).unwrap())
+    );
+    for (file, text) in [
+        ("list", &listing),
+        ("seal", &Sha256::of(&listing).to_string()),
+        ("seal", &vouched),
+    ] {
+        if !program.exists() {
+            fs::write(&program, "evil").unwrap();
+        }
+        fs::write(trees.join(format!("{name}.{file}")), text).unwrap();
+        let ended = run(site.command("build").arg("--locked"));
+        ended.fails(5, &["it is unpacked again", PAST_FETCHING]);
+        assert!(tree.exists() && !program.exists(), "{file}");
+    }
+    // in a store that others can write to, none is believed, and none of theirs is used
+    fs::write(&program, "evil").unwrap();
+    fs::set_permissions(site.path("store"), Permissions::from_mode(0o777)).unwrap();
+    run(site.command("build").arg("--locked")).fails(5, &["others can write to it", PAST_FETCHING]);
+}
+
 #[test]
 fn two_builds_at_once_on_one_store() {
     let mut site = Site::new();

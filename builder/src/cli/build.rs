@@ -86,7 +86,7 @@ impl Args {
             project: &project,
             net: &net,
             store: &store,
-            workspace: &Workspace::take(self.workspace.as_deref(), store.root())?,
+            workspace: &Workspace::take(self.workspace.as_deref(), store.own())?,
             again: false,
         };
         let lock = lock::keep(&means, self.locked)?;

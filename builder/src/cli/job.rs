@@ -16,11 +16,12 @@ use crate::world::workspace::Workspace;
 
 /// Packs all that a builder needs to build a recipe, or to measure a release again and sign it
 ///
-/// The result is a tar archive: `begat boot BUILDER --tpm --input JOB --output DISK` has the builder do it.
+/// The result is a tar archive: `begat boot BUILDER --tpm --input JOB --output DISK` has the builder do it. In there,
+/// --open unpacks it into the current folder: the recipe, its lock and files by their digest, or a release, and nothing else.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The recipe's folder
-    #[arg(required_unless_present = "split")]
+    #[arg(required_unless_present_any = ["split", "open"])]
     recipe: Option<PathBuf>,
     /// A release that another machine has built: the builder measures it again, and signs it
     #[arg(long, value_name = "RELEASE", conflicts_with_all = ["recipe", "store", "mirror", "supply", "offline"])]
@@ -34,34 +35,41 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "split")]
     compiled: bool,
     /// Write to this file
-    #[arg(long, short, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "open")]
+    output: Option<PathBuf>,
+    /// Unpack this job into the current folder, as a builder does
+    #[arg(long, value_name = "JOB", exclusive = true)]
+    open: Option<PathBuf>,
     #[command(flatten)]
     supply: Supply,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<()> {
+        if let Some(job) = &self.open {
+            return job::open(job, Path::new("."));
+        }
         let terms = self.terms()?;
+        let output = self.output.as_deref().expect("it is required without --open");
         if let Some(release) = &self.split {
-            return job::of_release(release, &terms, &self.output);
+            return job::of_release(release, &terms, output);
         }
         let recipe = self.recipe.as_deref().expect("it is required without a release");
-        self.build(recipe, &terms)
+        self.build(recipe, &terms, output)
     }
 
-    fn build(&self, recipe: &Path, terms: &record::Terms) -> Result<()> {
+    fn build(&self, recipe: &Path, terms: &record::Terms, output: &Path) -> Result<()> {
         let project = Project::read(recipe)?;
         let (store, net) = self.supply.open(&project.recipe)?;
         let means = Means {
             project: &project,
             net: &net,
             store: &store,
-            workspace: &Workspace::take(None, store.root())?,
+            workspace: &Workspace::take(None, store.own())?,
             again: false,
         };
         let lock = lock::keep(&means, false)?;
-        job::of_recipe(&means, (&lock, terms), self.compiled, &self.output)
+        job::of_recipe(&means, (&lock, terms), self.compiled, output)
     }
 
     fn terms(&self) -> Result<record::Terms> {

@@ -30,7 +30,7 @@ impl Args {
             project: &project,
             net: &net,
             store: &store,
-            workspace: &Workspace::take(self.workspace.as_deref(), store.root())?,
+            workspace: &Workspace::take(self.workspace.as_deref(), store.own())?,
             again: false,
         })?;
         println!(

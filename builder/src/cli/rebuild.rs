@@ -43,7 +43,7 @@ impl Args {
         let place = tempfile::tempdir().context("cannot make a temporary folder")?;
         let original = Original::read(&self.release, place.path())?;
         let (store, net) = self.supply.open(&original.project.recipe)?;
-        let workspace = Workspace::take(self.workspace.as_deref(), store.root())?;
+        let workspace = Workspace::take(self.workspace.as_deref(), store.own())?;
         let means = Means {
             store: &store,
             net: &net,

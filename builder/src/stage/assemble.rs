@@ -96,7 +96,7 @@ impl Inputs<'_> {
             tree: self.tree.into(),
             workspace: self.workspace.folder().map(PathBuf::from),
             binds: vec![
-                bind(self.store.root(), inside::STORE, false),
+                bind(&self.store.files(), inside::FILES, false),
                 bind(&recipe, inside::RECIPE, false),
                 bind(out, inside::OUT, true),
             ],

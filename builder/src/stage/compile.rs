@@ -31,7 +31,7 @@ use crate::world::sandbox::{Bind, Line, Owners, Sandbox};
 use crate::world::scratch::Scratch;
 use crate::world::store::Store;
 use crate::world::workspace::Workspace;
-use crate::world::{tidy, unpack};
+use crate::world::{files, tidy, unpack};
 
 /// What compiling needs besides the lock.
 pub struct Means<'a> {
@@ -39,7 +39,7 @@ pub struct Means<'a> {
     pub net: &'a Net,
     pub store: &'a Store,
     pub workspace: &'a Workspace,
-    /// Compile what the store has from elsewhere, too: whoever rebuilds takes no program by its digest.
+    /// Compile what the store has, too: whoever rebuilds takes no program by its digest.
     pub again: bool,
 }
 
@@ -64,7 +64,7 @@ const FLAGS: &str = "-Ctarget-feature=+crt-static -Cstrip=symbols";
 /// The archives' time: a source is known by what is in it.
 const SOURCE_TIME: i64 = 0;
 
-/// What came of a compilation in this store.
+/// What came of a compilation.
 #[derive(Deserialize, Serialize)]
 struct Record {
     compiled: Compiled,
@@ -72,7 +72,8 @@ struct Record {
 }
 
 impl Means<'_> {
-    /// Returns the payloads of the recipe that are compiled, and compiles those that this store has not compiled yet.
+    /// Returns the payloads of the recipe that are compiled, and compiles those that this user has not compiled yet since
+    /// the machine started.
     ///
     /// # Errors
     /// Crates that nobody has fetched; a compiler that fails.
@@ -81,7 +82,7 @@ impl Means<'_> {
         let declared = declared.filter_map(|declared| Some((declared, declared.compile.as_ref()?)));
         let locked = declared.map(|(declared, compile)| {
             let compiled = self.compiled(declared, compile)?;
-            let (Record { compiled, program }, _) = self.made(lock, compiled)?;
+            let Record { compiled, program } = self.made(lock, compiled)?;
             Ok(Payload {
                 compiled: Some(compiled),
                 ..declared.locked(program)
@@ -99,14 +100,14 @@ impl Means<'_> {
         let mut names = Vec::new();
         for payload in &lock.payload {
             let Some(wanted) = &payload.compiled else { continue };
-            if !self.again && self.store.checked(&payload.sha256, payload.size).is_ok() {
+            if !self.again && self.store.check(&payload.sha256, payload.size).is_ok() {
                 continue;
             }
-            let (made, now) = self.made(lock, self.compiled_as(payload, wanted)?)?;
+            let made = self.compile(lock, self.compiled_as(payload, wanted)?)?;
             if made.program != payload.stamp() || made.compiled != *wanted {
                 return Err(other(payload, made.program));
             }
-            names.extend(now.then(|| payload.name.to_string()));
+            names.push(payload.name.to_string());
         }
         Ok(names)
     }
@@ -150,18 +151,18 @@ impl Means<'_> {
         })
     }
 
-    /// What came of it before, or comes of it now; and whether that was now.
-    fn made(&self, lock: &Lock, compiled: Compiled) -> Result<(Record, bool)> {
+    /// What came of it before, by a note with a seal, or comes of it now.
+    fn made(&self, lock: &Lock, compiled: Compiled) -> Result<Record> {
         let name = Sha256::of(model::json(&json!({"compiled": compiled, "compiler": compiler(lock)})));
         let name = format!("{name}.json");
         let known = self.store.note(&name).and_then(|text| serde_json::from_str(&text).ok());
-        let is_here = |record: &Record| self.store.checked(&record.program.sha256, record.program.size).is_ok();
+        let is_here = |record: &Record| self.store.check(&record.program.sha256, record.program.size).is_ok();
         if let Some(record) = known.filter(is_here) {
-            return Ok((record, false));
+            return Ok(record);
         }
         let record = self.compile(lock, compiled)?;
         self.store.write_note(&name, &model::json(&record))?;
-        Ok((record, true))
+        Ok(record)
     }
 
     /// Compiles in a sandbox, and takes what comes out into the store.
@@ -171,7 +172,7 @@ impl Means<'_> {
             "compile",
             &format!("{}, and {} crates", compiled.binary, compiled.crates.len()),
         );
-        let out = Scratch::new(self.store.root(), "compile-").context("cannot make a folder for what is compiled")?;
+        let out = Scratch::new(self.store.own(), "compile-").context("cannot make a folder for what is compiled")?;
         let bind = |host: &Path, inside: &str, writable| Bind {
             host: host.into(),
             inside: inside.into(),
@@ -181,7 +182,7 @@ impl Means<'_> {
             tree: tree.path,
             workspace: self.workspace.folder().map(PathBuf::from),
             binds: vec![
-                bind(self.store.root(), inside::STORE, false),
+                bind(&self.store.files(), inside::FILES, false),
                 bind(out.path(), inside::OUT, true),
             ],
             owners: Owners::Single,
@@ -194,7 +195,10 @@ impl Means<'_> {
         for one in &mut compiled.crates {
             one.linked = linked.contains(&(one.name.clone(), one.version.clone()));
         }
-        let program = self.store.add_file(&out.path().join(&compiled.binary))?;
+        // A script that builds may have left a link in its place, to any file of ours.
+        let program = files::open(&out.path().join(&compiled.binary));
+        let mut program = program.with_context(|| format!("cannot read what was compiled, {}", compiled.binary))?;
+        let program = self.store.add_all(&mut program)?;
         Ok(Record { compiled, program })
     }
 }
@@ -232,13 +236,13 @@ impl Job {
     }
 
     fn compile_in(&self, work: &Path) -> Result<Linked> {
-        let store = Store::open(inside::STORE)?;
+        let store = Store::read_only(inside::STORE);
         for folder in ["source", "crates", "cargo", "target"] {
             fs::create_dir(work.join(folder))?;
         }
         let Stamp { sha256, size } = self.compiled.source;
-        let source = store.checked(&sha256, size)?;
-        unpack::unpack(&mut Archive::new(source), &work.join("source")).context("cannot unpack the source")?;
+        let source = store.bytes(&sha256, size)?;
+        unpack::unpack(&mut Archive::new(&source[..]), &work.join("source")).context("cannot unpack the source")?;
         for one in &self.compiled.crates {
             self::unpack(one, &store, &work.join("crates"))
                 .with_context(|| format!("cannot unpack the crate {} {}", one.name, one.version))?;

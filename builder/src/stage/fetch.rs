@@ -25,8 +25,16 @@ pub fn fetch(lock: &Lock, net: &Net) -> Result<()> {
 /// # Errors
 /// As [`fetch`], and a store that cannot be written.
 pub fn tool_tree(lock: &Lock, tree: Tree, net: &Net, store: &Store) -> Result<ToolTree> {
-    fetch_all(lock.packages(tree), net)?;
+    self::tree(lock, tree, net)?;
     tree::tool_tree(store, &lock.packages(tree).collect::<Vec<_>>())
+}
+
+/// Brings the packages of one tree into the store.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn tree(lock: &Lock, tree: Tree, net: &Net) -> Result<()> {
+    fetch_all(lock.packages(tree), net)
 }
 
 fn fetch_all<'a>(packages: impl Iterator<Item = &'a Package>, net: &Net) -> Result<()> {

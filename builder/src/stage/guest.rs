@@ -99,6 +99,8 @@ pub mod inside {
     pub const OUT: &str = "/run/out";
     pub const RECIPE: &str = "/run/recipe";
     pub const STORE: &str = "/run/store";
+    /// Nothing else of the store.
+    pub const FILES: &str = "/run/store/sha256";
     pub const WORK: &str = "/work";
 }
 
@@ -150,7 +152,7 @@ impl Guest {
     }
 
     fn make_in(&self, work: &Path, out: &Path, line: Line) -> Result<()> {
-        let store = Store::open(inside::STORE)?;
+        let store = Store::read_only(inside::STORE);
         let packages = self.decompress(&store, work, line)?;
         tidy::copy_recipe(Path::new(inside::RECIPE), &work.join("recipe"))?;
         let (root, initrd) = (work.join("built/root"), work.join("built/initrd"));

@@ -1,14 +1,15 @@
 //! Everything that a builder needs for a job, as one tar archive: `job.toml`, and what it is about. The builder gets it as
-//! a disk, and believes nothing on it but by its digest.
+//! a disk, and believes nothing on it but by its digest: what is derived from it, a builder derives, and an archive that
+//! brings anything else along is no job.
 
-use std::fs::Permissions;
-use std::io::{self, BufWriter, Read};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufReader, BufWriter, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
-use tar::{Builder, EntryType, Header};
+use tar::{Archive, Builder, EntryType, Header};
 use tempfile::NamedTempFile;
 
 use crate::mend::{Exit, OrMend as _};
@@ -21,7 +22,7 @@ use crate::stage::parse::LOCK;
 use crate::stage::release::Existing;
 use crate::stage::{fetch, payload, recipe, sign};
 use crate::world::files;
-use crate::world::store::Store;
+use crate::world::store::{Store, copy_hashed};
 
 /// The members: the job, the recipe and its lock, the store, or the release.
 const JOB: &str = "job.toml";
@@ -46,7 +47,7 @@ pub fn of_recipe(means: &Means<'_>, (lock, terms): (&Lock, &Terms), compiled: bo
     fetch::fetch(lock, net)?;
     match compiled {
         true => drop(means.fetch(lock)?),
-        false => drop(fetch::tool_tree(lock, Tree::Compiler, net, store)?),
+        false => fetch::tree(lock, Tree::Compiler, net)?,
     }
     let mut job = Job::begin(to, lock, terms)?;
     job.add_bytes(recipe::FILE, &recipe::pack(project)?)?;
@@ -102,9 +103,9 @@ impl Job {
     }
 
     fn add_from(&mut self, store: &Store, sha256: &Sha256, size: u64) -> Result<()> {
-        let name = sha256.to_string();
-        let file = store.checked(sha256, size)?;
-        self.add(&format!("{STORE}/sha256/{}/{name}", &name[..2]), size, file)
+        let mut file = store.reader(sha256, size)?;
+        self.add(&place(sha256), size, &mut file)?;
+        file.end()
     }
 
     /// The same member, whoever packs it, wherever and whenever.
@@ -126,6 +127,77 @@ impl Job {
         };
         steps().or_mend(Exit::Outside, cannot_write(to), MEND)
     }
+}
+
+/// Unpacks a job into the folder `to`, as a builder does, in one pass: a disk may have changed when it is read again.
+///
+/// # Errors
+/// An archive with a member that no job has, or with one in the store that is not what its name says; a full disk.
+pub fn open(job: &Path, to: &Path) -> Result<()> {
+    let problem = format!("cannot read the job {}", job.display());
+    let file = File::open(job).or_mend(Exit::Usage, &problem, "name what `begat job` has written")?;
+    let mut archive = Archive::new(BufReader::with_capacity(1 << 20, file));
+    let members = archive.entries().or_mend(Exit::Usage, &problem, DAMAGED)?;
+    for member in members {
+        let mut member = member.or_mend(Exit::Usage, &problem, DAMAGED)?;
+        let path = member.path().or_mend(Exit::Usage, &problem, DAMAGED)?;
+        let name = path.to_string_lossy().into_owned();
+        let Some(content) = Content::of(&name).filter(|_| member.header().entry_type() == EntryType::Regular) else {
+            return Err(Exit::Usage.because(format!("{name:?} is no part of a job: nothing is built"), DAMAGED));
+        };
+        let found = write(&mut member, &to.join(&name)).or_mend(
+            Exit::Outside,
+            format!("cannot write {name:?} of the job"),
+            "see that it is there once, and make room: a larger scratch disk",
+        )?;
+        if let Content::Locked(sha256) = content
+            && sha256 != found
+        {
+            let problem = format!("{name} of the job has SHA-256 {found}: nothing is built");
+            return Err(Exit::LockMismatch.because(problem, DAMAGED));
+        }
+    }
+    Ok(())
+}
+
+const DAMAGED: &str = "make the job anew: begat job";
+
+/// What a member of a job is.
+enum Content {
+    /// Judged by what reads it.
+    Plain,
+    /// A file of the store.
+    Locked(Sha256),
+}
+
+impl Content {
+    fn of(name: &str) -> Option<Self> {
+        if [JOB, recipe::FILE, LOCK].contains(&name) {
+            return Some(Self::Plain);
+        }
+        let (folder, rest) = name.split_once('/')?;
+        match folder {
+            RELEASE if rest == MANIFEST => Some(Self::Plain),
+            RELEASE => FileName::try_from(rest.to_owned()).ok().map(|_| Self::Plain),
+            STORE => {
+                let sha256: Sha256 = rest.rsplit('/').next()?.parse().ok()?;
+                (place(&sha256) == name).then_some(Self::Locked(sha256))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a file of the store is in a job.
+fn place(sha256: &Sha256) -> String {
+    let name = sha256.to_string();
+    format!("{STORE}/sha256/{}/{name}", &name[..2])
+}
+
+/// Writes a member to a new file and returns its digest.
+fn write(content: &mut impl Read, to: &Path) -> io::Result<Sha256> {
+    fs::create_dir_all(to.parent().unwrap_or(Path::new(".")))?;
+    copy_hashed(content, &mut File::create_new(to)?)
 }
 
 const MEND: &str = "make room there, or name another file: --output FILE";
@@ -162,6 +234,121 @@ mod tests {
     use super::*;
     use crate::model::job::Ordered;
     use crate::model::record::Binding;
+
+    /// An archive with these members, of these types; a link leads to where the content says.
+    fn archive(members: &[(&str, EntryType, &[u8])]) -> NamedTempFile {
+        let mut archive = Builder::new(NamedTempFile::new().unwrap());
+        for (name, kind, content) in members {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            // not through the path, which the crate would refuse
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            let file = matches!(kind, EntryType::Regular | EntryType::Continuous);
+            if !file {
+                header.as_old_mut().linkname[..content.len()].copy_from_slice(content);
+            }
+            header.set_size(if file { content.len() as u64 } else { 0 });
+            header.set_cksum();
+            archive.append(&header, if file { content } else { &[][..] }).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    /// The members of a job, and those of the job that the attacker adds; what `begat job --open` leaves of them.
+    fn opened(more: &[(&str, EntryType, &[u8])]) -> (tempfile::TempDir, Result<()>) {
+        let file = place(&Sha256::of("bytes"));
+        let honest: [(&str, EntryType, &[u8]); 4] = [
+            (JOB, EntryType::Regular, b"lock"),
+            (recipe::FILE, EntryType::Regular, b"recipe"),
+            (LOCK, EntryType::Regular, b"lock"),
+            (&file, EntryType::Regular, b"bytes"),
+        ];
+        let (job, folder) = (archive(&[&honest, more].concat()), tempfile::tempdir().unwrap());
+        let outcome = open(job.path(), folder.path());
+        (folder, outcome)
+    }
+
+    #[test]
+    fn a_job_is_opened_as_it_was_written() {
+        let (folder, outcome) = opened(&[]);
+        outcome.unwrap();
+        let listed = files::list(folder.path()).unwrap().into_iter();
+        let found: Vec<_> = listed
+            .filter(|entry| entry.kind == files::Kind::File)
+            .map(|entry| entry.path.display().to_string())
+            .collect();
+        assert_eq!(found, [JOB, LOCK, recipe::FILE, &place(&Sha256::of("bytes"))]);
+        let release: [(&str, EntryType, &[u8]); 2] = [
+            ("release/manifest.json", EntryType::Regular, b"{}"),
+            ("release/volume-model.erofs", EntryType::Regular, b"image"),
+        ];
+        let (folder, outcome) = opened(&release);
+        outcome.unwrap();
+        assert_eq!(
+            fs::read(folder.path().join("release/volume-model.erofs")).unwrap(),
+            b"image"
+        );
+    }
+
+    /// What a store of the host has that was derived, and whatever else a builder would find where it looks.
+    #[test]
+    fn attack_a_job_that_brings_along_what_a_builder_derives() {
+        let digest = Sha256::of("evil").to_string();
+        let other = format!("store/sha256/00/{digest}");
+        let upper = format!("store/sha256/{}/{}", &digest[..2], digest.to_uppercase());
+        for name in [
+            "store/trees/00/usr/bin/mkfs.erofs",
+            "store/trees/00.list",
+            "store/trees/00.seal",
+            "store/compiled/00.json",
+            "store/work/begat-0/x",
+            "store/partial/00",
+            "store/sha256/x",
+            &other,
+            &upper,
+            "store",
+            "source/recipe.toml",
+            "listing",
+            ".cargo/config.toml",
+            "release",
+            "release/../job.toml",
+            "release//manifest.json",
+            "../job.toml",
+            "/etc/passwd",
+            "./job.toml",
+        ] {
+            let (folder, outcome) = opened(&[(name, EntryType::Regular, b"evil")]);
+            let error = outcome.expect_err(name);
+            assert!(crate::mend::report(&error).contains("is no part of a job"), "{error:#}");
+            assert!(!folder.path().join("store/trees").exists());
+        }
+        let file = place(&Sha256::of("evil"));
+        let kinds = [
+            EntryType::Symlink,
+            EntryType::Link,
+            EntryType::Directory,
+            EntryType::Char,
+            EntryType::Fifo,
+        ];
+        for kind in kinds {
+            let (_folder, outcome) = opened(&[(&file, kind, b"/etc/passwd")]);
+            assert!(
+                outcome.unwrap_err().to_string().contains("is no part of a job"),
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn attack_a_job_with_other_bytes_under_a_digest_or_a_member_twice() {
+        let file = place(&Sha256::of("good"));
+        let (_folder, outcome) = opened(&[(&file, EntryType::Regular, b"evil")]);
+        assert_eq!(crate::mend::exit_code(&outcome.unwrap_err()), Exit::LockMismatch);
+        let (folder, outcome) = opened(&[(JOB, EntryType::Regular, b"another")]);
+        assert!(outcome.unwrap_err().to_string().contains("cannot write \"job.toml\""));
+        assert_eq!(fs::read(folder.path().join(JOB)).unwrap(), b"lock");
+    }
 
     #[test]
     fn a_job_is_read_as_it_was_written() {

@@ -131,27 +131,38 @@ fn keeps_all(folder: &Folder, size: u64, log: &Read) -> Result<()> {
 const UNCOUNTED: &str = "restore the newest checkpoint from a copy of the log; if it was an append that was interrupted, \
     append the same releases again, in the same order";
 
-/// Whether the entries in files that hold more than the first `size` are those of these leaves.
+/// Whether the files that hold more than the first `size` entries hold these, and their hashes.
 fn are_in(folder: &Folder, size: u64, leaves: &[Sha256]) -> Result<bool> {
-    for bundle in paths(folder)?.iter().filter_map(|path| Bundle::at(path)) {
-        if bundle.numbers().end <= size {
+    for path in paths(folder)? {
+        let tile = Tile::at(&path).filter(|tile| tile.end() > size);
+        let bundle = Bundle::at(&path).filter(|bundle| bundle.numbers().end > size);
+        if tile.is_none() && bundle.is_none() {
             continue;
         }
-        let bytes = folder
-            .read(&bundle.path(), TILE_LIMIT)
-            .or_mend(Exit::Outside, UNREADABLE, READABLE)?;
-        let entries = bytes.as_ref().and_then(|bytes| bundle.entries(bytes));
-        let numbers = bundle.numbers();
-        let wanted = leaves.get(numbers.start as usize..numbers.end as usize);
-        if entries
-            .map(|entries| entries.into_iter().map(log::leaf).collect::<Vec<_>>())
-            .as_deref()
-            != wanted
-        {
+        let bytes = folder.read(&path, TILE_LIMIT);
+        let bytes = bytes.or_mend(Exit::Outside, UNREADABLE, READABLE)?.unwrap_or_default();
+        let same = tile.is_none_or(|tile| is_of(tile, &bytes, leaves))
+            && bundle.is_none_or(|bundle| has_entries(bundle, &bytes, leaves));
+        if !same {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+fn is_of(tile: Tile, bytes: &[u8], leaves: &[Sha256]) -> bool {
+    let Some(first) = leaves.get(..tile.end() as usize) else {
+        return false;
+    };
+    let tiles = log::grown(first, 0);
+    tiles.iter().any(|(one, expected)| *one == tile && expected == bytes)
+}
+
+fn has_entries(bundle: Bundle, bytes: &[u8], leaves: &[Sha256]) -> bool {
+    let numbers = bundle.numbers();
+    let entries = bundle.entries(bytes).map(|entries| entries.into_iter().map(log::leaf));
+    let wanted = leaves.get(numbers.start as usize..numbers.end as usize);
+    entries.is_some_and(|entries| Some(&entries.collect::<Vec<_>>()[..]) == wanted)
 }
 
 /// How many entries the files of the log hold, by their names.

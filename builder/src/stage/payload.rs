@@ -1,7 +1,7 @@
 //! Payloads: declared ones locked, locked ones fetched, fetched ones put into a tree.
 
 use std::fs::{self, File, Permissions};
-use std::io::BufReader;
+use std::io::{BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -92,7 +92,7 @@ pub fn fetch(lock: &Lock, project: &Project, net: &Net, store: &Store) -> Result
     let mut missing = Vec::new();
     let given = lock.payload.iter();
     for payload in given.filter(|payload| payload.compiled.is_none()) {
-        let Err(absence) = store.checked(&payload.sha256, payload.size) else {
+        let Err(absence) = store.check(&payload.sha256, payload.size) else {
             continue;
         };
         match obtain(payload, project, net, store) {
@@ -194,12 +194,10 @@ fn stage(payload: &Payload, store: &Store, root: &Path) -> Result<()> {
     let place = root.join(payload.place.target.below());
     if payload.place.unpack {
         make_folders(root, &place)?;
-        let file = store.checked(&payload.sha256, payload.size)?;
-        let bytes = deb::by_magic(BufReader::with_capacity(1 << 17, file))?;
-        return unpack::unpack(
-            &mut tar::Archive::new(std::io::Read::take(bytes, UNPACKED_LIMIT)),
-            &place,
-        );
+        let mut file = store.reader(&payload.sha256, payload.size)?;
+        let bytes = deb::by_magic(BufReader::with_capacity(1 << 17, &mut file))?;
+        let unpacked = unpack::unpack(&mut tar::Archive::new(bytes.take(UNPACKED_LIMIT)), &place);
+        return file.end().and(unpacked);
     }
     make_folders(root, place.parent().unwrap_or(root))?;
     store.copy_checked(&payload.sha256, &place)?;
@@ -235,10 +233,13 @@ pub type Payloads = Vec<Brought>;
 /// As [`contents()`].
 pub fn all(lock: &Lock, store: &Store) -> Result<Payloads> {
     let brought = |payload: &Payload| {
-        let sha512 = files::sha512(&mut store.checked(&payload.sha256, payload.size)?);
+        let mut file = store.reader(&payload.sha256, payload.size)?;
+        let sha512 = files::sha512(&mut file);
+        let sha512 = sha512.with_context(|| format!("cannot read the payload {}", payload.name))?;
+        file.end()?;
         Ok(Brought {
             name: payload.name.to_string(),
-            sha512: sha512.with_context(|| format!("cannot read the payload {}", payload.name))?,
+            sha512,
             nodes: contents(payload, store)?,
             crates: crates::described(payload, store)?,
         })

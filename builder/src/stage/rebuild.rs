@@ -86,7 +86,7 @@ impl Original {
     pub fn rebuild(&self, means: &Means<'_>, key: &SigningKey, statements: &Path) -> Result<Rebuilt> {
         let started = clock::now();
         let lock = lock::keep(&self.compiling(means), true)?;
-        let place = Scratch::new(means.store.root(), "rebuild-")?;
+        let place = Scratch::new(means.store.own(), "rebuild-")?;
         let releases = place.path().join("releases"); // whoever publishes locks it, and the place is locked already
         fs::create_dir(&releases).with_context(|| format!("cannot make {}", releases.display()))?;
         let folder = releases.join("release");

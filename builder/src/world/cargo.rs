@@ -17,7 +17,7 @@ impl Net {
     /// Cargo has not fetched it; what it has, has another digest.
     pub fn bring_crate(&self, file: &str, sha256: Sha256) -> Result<Stamp> {
         if let Some(size) = self.store.size(&sha256) {
-            self.store.checked(&sha256, size)?;
+            self.store.check(&sha256, size)?;
             return Ok(Stamp { sha256, size });
         }
         let Some(path) = self.cargo.as_deref().and_then(|cargo| cached(cargo, file)) else {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Environment {
     /// `$XDG_CACHE_HOME`, or `$HOME/.cache`.
     pub cache: Option<PathBuf>,
+    /// `$XDG_RUNTIME_DIR`: what is in there is gone when the user is.
+    pub runtime: Option<PathBuf>,
     /// Which way to the network.
     pub proxies: Proxies,
     /// The folder of cargo, `$CARGO_HOME` or `$HOME/.cargo`: what it has fetched is there.
@@ -42,6 +44,7 @@ impl Environment {
         let none = either("no_proxy", "NO_PROXY").unwrap_or_default();
         Self {
             cache: absolute("XDG_CACHE_HOME").or_else(home),
+            runtime: absolute("XDG_RUNTIME_DIR"),
             cargo: absolute("CARGO_HOME").or_else(|| below("HOME", ".cargo")),
             logins: logins.into_iter().flatten().collect(),
             proxies: Proxies {

@@ -192,14 +192,14 @@ pub fn hash(file: &mut File) -> io::Result<(u64, Digests)> {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn sha512(file: &mut File) -> io::Result<Sha512> {
+pub fn sha512(file: &mut impl io::Read) -> io::Result<Sha512> {
     let mut sha512 = sha2::Sha512::new();
     stream(file, |bytes| sha512.update(bytes))?;
     Ok(<[u8; 64]>::from(sha512.finalize()).into())
 }
 
 /// Hands everything that can be read from `file` to `sink`, piece by piece, and returns how many bytes it was.
-fn stream(file: &mut File, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
+fn stream(file: &mut impl io::Read, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
     let (mut size, mut buffer) = (0, vec![0; PIECE]);
     loop {
         match file.read(&mut buffer) {

@@ -202,7 +202,7 @@ impl Net {
 
     /// What is wrong with the file in the store, where it is there.
     fn damage(&self, target: &Target<'_>) -> Option<Error> {
-        let error = self.store.checked(&target.sha256, target.size).err()?;
+        let error = self.store.check(&target.sha256, target.size).err()?;
         Some(error).filter(|error| mend::exit_code(error) == Exit::LockMismatch)
     }
 

@@ -30,7 +30,7 @@ impl<'a> Partial<'a> {
         let cannot = |error| store.outside(error, "write", &path);
         loop {
             let (file, alone) = locked(&path).map_err(cannot)?;
-            if !alone && store.checked(&sha256, size).is_ok() {
+            if !alone && store.check(&sha256, size).is_ok() {
                 return Ok(None);
             }
             if !still_at(&file, &path).map_err(cannot)? {

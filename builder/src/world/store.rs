@@ -1,40 +1,75 @@
 //! The store: files named by their SHA-256. Whoever can write to it is not trusted, so bytes are hashed at every use.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Seek as _, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Error, Result};
 use measure::Sha256;
 use sha2::Digest as _;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
-use super::{Environment, parallel};
+use super::seal::Seal;
+use super::{Environment, files, own, parallel};
 use crate::mend::{Exit, OrMend as _};
 use crate::model::release::Stamp;
 
-/// A folder of files named by their SHA-256. Several begat may use it at once.
+/// A folder of files named by their SHA-256. Several begat may use it at once, and several users.
+///
+/// What is derived from such files is kept beside them, where this user alone can change it, and has a [`Seal`]. Where
+/// others can write to the folder, it is kept in one of this process instead, and goes with it.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    passing: Option<Arc<TempDir>>,
+    seal: Option<Seal>,
 }
 
+/// What of the store's own is in it: tool trees, and notes of what was compiled.
+const OWN: [&str; 2] = ["trees", "compiled"];
+
 impl Store {
-    /// Opens the store in this folder, which is made where there is none.
+    /// Opens the store in this folder, which is made where there is none. Nothing in it that was derived is believed, nor
+    /// will be.
     ///
     /// # Errors
     /// A folder that cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self { root: root.into() };
-        for folder in ["sha256", "partial", "trees", "compiled"] {
-            let folder = store.root.join(folder);
-            fs::create_dir_all(&folder).map_err(|error| store.outside(error, "make", &folder))?;
+        let mut store = Self::read_only(root);
+        make(&store.root).map_err(|error| store.outside(error, "make", &store.root))?;
+        for folder in ["sha256", "partial"].map(|folder| store.root.join(folder)) {
+            make(&folder).map_err(|error| store.outside(error, "make", &folder))?;
+        }
+        if !store.keeps_its_own() {
+            store.passing = Some(Arc::new(
+                tempfile::tempdir().context("cannot make a folder for what is derived")?,
+            ));
+        }
+        for folder in OWN.map(|folder| store.own().join(folder)) {
+            make_hidden(&folder).map_err(|error| store.outside(error, "make", &folder))?;
         }
         Ok(store)
     }
 
-    /// Opens the store that the command line names, or else `begat` in this user's cache folder.
+    /// Returns the store in this folder, to read files by their digest.
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            passing: None,
+            seal: None,
+        }
+    }
+
+    /// Returns the store that believes what has this seal, and seals what it derives.
+    #[must_use]
+    pub fn sealed(self, seal: Option<Seal>) -> Self {
+        Self { seal, ..self }
+    }
+
+    /// Opens the store that the command line names, or else `begat` in this user's cache folder. What is derived has the
+    /// seal of this boot.
     ///
     /// # Errors
     /// As [`Store::open`], and a host without a cache folder.
@@ -44,7 +79,36 @@ impl Store {
             let problem = "there is no folder for the store: neither XDG_CACHE_HOME nor HOME is an absolute path";
             Exit::Usage.because(problem, "name one: --store FOLDER")
         })?;
-        Self::open(root)
+        Ok(Self::open(root)?.sealed(Seal::of_this_boot(environment)))
+    }
+
+    /// Whether nobody else can change the folder, and what is of the store's own in it is ours.
+    fn keeps_its_own(&self) -> bool {
+        let ours = |folder: PathBuf| match fs::symlink_metadata(&folder) {
+            Ok(metadata) => metadata.is_dir() && own::is_ours(&metadata),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        own::is_ours_alone(&self.root).unwrap_or(false) && OWN.into_iter().all(|folder| ours(self.root.join(folder)))
+    }
+
+    /// Returns the folder for what nobody else may change: that of the store, or one of this process.
+    pub fn own(&self) -> &Path {
+        self.passing.as_ref().map_or(&self.root, |folder| folder.path())
+    }
+
+    /// Returns whether the store keeps what is derived, and believes it later.
+    pub fn keeps(&self) -> bool {
+        self.passing.is_none() && self.seal.is_some()
+    }
+
+    /// Returns the seal of what is derived, where there is one.
+    pub(super) fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
+    /// Returns the folder of the files that are named by their digest.
+    pub fn files(&self) -> PathBuf {
+        self.root.join("sha256")
     }
 
     /// Returns the folder of the store.
@@ -55,25 +119,34 @@ impl Store {
     /// Returns where the file with this digest is, or would be. Its bytes are unchecked.
     pub fn path(&self, sha256: &Sha256) -> PathBuf {
         let name = sha256.to_string();
-        self.root.join("sha256").join(&name[..2]).join(name)
+        self.files().join(&name[..2]).join(name)
     }
 
-    /// Opens a file after hashing it.
+    /// Checks that a file is here, and has these bytes.
     ///
     /// # Errors
     /// A file that is not there, or whose bytes are others.
-    pub fn checked(&self, sha256: &Sha256, size: u64) -> Result<File> {
-        let mut file = self.open_sized(sha256, size)?;
-        let found = copy_hashed(&mut file, &mut io::sink()).map_err(|error| self.unreadable(error, sha256))?;
-        self.expect(sha256, found)?;
-        file.rewind().map_err(|error| self.unreadable(error, sha256))?;
-        Ok(file)
+    pub fn check(&self, sha256: &Sha256, size: u64) -> Result<()> {
+        self.reader(sha256, size)?.end()
+    }
+
+    /// Opens a file that is hashed as it is read: whoever reads it believes nothing before [`Reader::end`].
+    ///
+    /// # Errors
+    /// A file that is not there, or has another size.
+    pub fn reader(&self, sha256: &Sha256, size: u64) -> Result<Reader<'_>> {
+        Ok(Reader {
+            store: self,
+            sha256: *sha256,
+            file: self.open_sized(sha256, size)?.take(size),
+            hasher: sha2::Sha256::new(),
+        })
     }
 
     /// Returns the bytes of a file after hashing them: what is returned is what was hashed.
     ///
     /// # Errors
-    /// As [`Store::checked`].
+    /// As [`Store::check`].
     pub fn bytes(&self, sha256: &Sha256, size: u64) -> Result<Vec<u8>> {
         let file = self.open_sized(sha256, size)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
@@ -86,7 +159,7 @@ impl Store {
     /// Copies a file to the path `to`, hashing what is copied; `to` appears only when its bytes are right.
     ///
     /// # Errors
-    /// As [`Store::checked`], and a target that cannot be written.
+    /// As [`Store::check`], and a target that cannot be written.
     pub fn copy_checked(&self, sha256: &Sha256, to: &Path) -> Result<()> {
         let cannot_write = |error: io::Error| Error::new(error).context(format!("cannot write {}", to.display()));
         let mut file = File::open(self.path(sha256)).map_err(|error| self.unreadable(error, sha256))?;
@@ -119,15 +192,23 @@ impl Store {
     /// # Errors
     /// A file that cannot be read; a store that cannot be written.
     pub fn add_file(&self, path: &Path) -> Result<Stamp> {
-        let cannot_write = |error| self.outside(error, "write to", &self.root);
         let opened = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata.is_file())));
         let problem = format!("cannot read {}", path.display());
         let (mut from, is_file) = opened.or_mend(Exit::Usage, &problem, "check the path and its permissions")?;
         if !is_file {
             return Err(Exit::Usage.because(problem, "name a file"));
         }
+        self.add_all(&mut from)
+    }
+
+    /// Adds what can be read, and returns its size and digest.
+    ///
+    /// # Errors
+    /// As [`Store::add_file`].
+    pub fn add_all(&self, from: &mut impl Read) -> Result<Stamp> {
+        let cannot_write = |error| self.outside(error, "write to", &self.root);
         let mut copy = NamedTempFile::new_in(self.root.join("partial")).map_err(cannot_write)?;
-        let sha256 = copy_hashed(&mut from, &mut copy).map_err(cannot_write)?;
+        let sha256 = copy_hashed(from, &mut copy).map_err(cannot_write)?;
         let size = copy.as_file().metadata().map_err(cannot_write)?.len();
         let (file, path) = copy.into_parts();
         self.take_in(&file, &path, &sha256)?;
@@ -135,23 +216,24 @@ impl Store {
         Ok(Stamp { sha256, size })
     }
 
-    /// Returns what was noted under this name of something that was compiled here; none where nothing was.
+    /// Returns what was noted under this name of something that was compiled here, by this user and since the machine
+    /// started; none where nothing was.
     pub fn note(&self, name: &str) -> Option<String> {
-        fs::read_to_string(self.root.join("compiled").join(name)).ok()
+        let noted = files::read(&self.own().join("compiled").join(name), NOTE_LIMIT).ok()?;
+        let noted = String::from_utf8(noted).ok()?;
+        let (seal, text) = noted.split_once('\n')?;
+        self.seal()?.is(seal, NOTE, name, text).then(|| text.into())
     }
 
-    /// Notes it.
+    /// Notes it, where there is a seal that it can have.
     ///
     /// # Errors
     /// A store that cannot be written.
     pub fn write_note(&self, name: &str, text: &str) -> Result<()> {
-        let place = self.root.join("compiled").join(name);
-        let steps = || {
-            let mut file = NamedTempFile::new_in(self.root.join("partial"))?;
-            file.write_all(text.as_bytes())?;
-            file.persist(&place).map(drop).map_err(|error| error.error)
-        };
-        steps().map_err(|error| self.outside(error, "write", &place))
+        let Some(seal) = self.seal() else { return Ok(()) };
+        let place = self.own().join("compiled").join(name);
+        let noted = format!("{}\n{text}", seal.of(NOTE, name, text));
+        write_whole(&place, &noted).map_err(|error| self.outside(error, "write", &place))
     }
 
     /// Returns the size in bytes of the file with this digest, unchecked; none where there is none.
@@ -161,7 +243,7 @@ impl Store {
 
     /// Returns those of the `wanted` files (digest and size) that are not here or have other bytes.
     pub fn missing(&self, wanted: &[(Sha256, u64)]) -> Vec<Sha256> {
-        let here = parallel::map(wanted, |(sha256, size)| self.checked(sha256, *size).is_ok());
+        let here = parallel::map(wanted, |(sha256, size)| self.check(sha256, *size).is_ok());
         let absent = wanted.iter().zip(here).filter(|(_, here)| !here);
         absent.map(|((sha256, _), _)| *sha256).collect()
     }
@@ -220,8 +302,62 @@ impl Store {
     }
 }
 
+/// A file of the store, hashed as it is read.
+pub struct Reader<'a> {
+    store: &'a Store,
+    sha256: Sha256,
+    file: io::Take<File>,
+    hasher: sha2::Sha256,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl Reader<'_> {
+    /// Reads what is left, and says whether all of it was what its name says.
+    ///
+    /// # Errors
+    /// Other bytes.
+    pub fn end(mut self) -> Result<()> {
+        let rest = io::copy(&mut self, &mut io::sink());
+        rest.map_err(|error| self.store.unreadable(error, &self.sha256))?;
+        self.store
+            .expect(&self.sha256, <[u8; 32]>::from(self.hasher.finalize()).into())
+    }
+}
+
+/// What is sealed as a note, and the most that one may have, in bytes.
+const NOTE: &str = "compiled";
+const NOTE_LIMIT: u64 = 16 << 20;
+
+/// Makes a folder where there is none; the umask does not make it writable for others.
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)
+}
+
+/// Makes a folder where there is none, and hides what is in it: users of the tool trees' own groups write there.
+fn make_hidden(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o700))
+}
+
+/// Writes a file of the store's own, whole or not at all.
+pub(super) fn write_whole(place: &Path, text: &str) -> io::Result<()> {
+    let mut file = NamedTempFile::new_in(folder_of(place))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(place).map(drop).map_err(|error| error.error)
+}
+
 /// Copies everything and returns the SHA-256 of what was copied.
-pub(super) fn copy_hashed(from: &mut impl Read, to: &mut impl Write) -> io::Result<Sha256> {
+///
+/// # Errors
+/// What cannot be read or written.
+pub fn copy_hashed(from: &mut impl Read, to: &mut impl Write) -> io::Result<Sha256> {
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 17];
     loop {
@@ -258,6 +394,7 @@ pub fn free_space(environment: &Environment) -> Result<u64> {
 mod tests {
     use super::*;
     use crate::mend;
+    use crate::world::seal::tests::seal;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -277,7 +414,7 @@ mod tests {
         damage(&store, &sha256, b"bytez");
         let copy = folder.path().join("copy");
         let refusals = [
-            store.checked(&sha256, 5).map(drop).unwrap_err(),
+            store.check(&sha256, 5).unwrap_err(),
             store.bytes(&sha256, 5).map(drop).unwrap_err(),
             store.copy_checked(&sha256, &copy).unwrap_err(),
         ];
@@ -296,12 +433,75 @@ mod tests {
         let (_folder, store) = store();
         let sha256 = store.add(b"bytes").unwrap();
         damage(&store, &sha256, b"byt");
-        let refusal = store.checked(&sha256, 5).map(drop).unwrap_err();
+        let refusal = store.check(&sha256, 5).unwrap_err();
         assert!(
             refusal.to_string().ends_with("has 3 bytes, the lock says 5"),
             "{refusal}"
         );
         assert_eq!(mend::exit_code(&refusal), Exit::LockMismatch);
+    }
+
+    #[test]
+    fn attack_a_note_that_somebody_else_has_written() {
+        let (_folder, store) = store();
+        let started = |times| store.clone().sealed(Some(seal(times)));
+        let (ours, place) = (started(1), |name: &str| store.own().join("compiled").join(name));
+        ours.write_note("a", "program a").unwrap();
+        ours.write_note("b", "program b").unwrap();
+        assert_eq!(ours.note("a").as_deref(), Some("program a"));
+        let noted = fs::read_to_string(place("a")).unwrap();
+        let (theirs, forged) = (started(2), noted.replace("program a", "program b"));
+        theirs.write_note("c", "program b").unwrap();
+        let foreign = fs::read_to_string(place("c")).unwrap();
+        let other = fs::read_to_string(place("b")).unwrap();
+        for text in [&forged, &foreign, &other, "program b", "\nprogram b", ""] {
+            fs::write(place("a"), text).unwrap();
+            assert_eq!(ours.note("a"), None, "{text:?}");
+        }
+        fs::write(place("a"), &noted).unwrap();
+        assert_eq!(ours.note("a").as_deref(), Some("program a"));
+        // another machine, or none that has a key
+        assert_eq!(theirs.note("a"), None);
+        assert_eq!(store.note("a"), None);
+        store.write_note("d", "program d").unwrap();
+        assert!(!place("d").exists());
+    }
+
+    /// While it is read, or before: what was read is believed only when all of it was right.
+    #[test]
+    fn attack_a_file_that_changes_while_it_is_read() {
+        let (_folder, store) = store();
+        let bytes = vec![1; 1 << 20];
+        let sha256 = store.add(&bytes).unwrap();
+        let mut reader = store.reader(&sha256, 1 << 20).unwrap();
+        let mut first = [0; 1000];
+        reader.read_exact(&mut first).unwrap();
+        fs::set_permissions(store.path(&sha256), Permissions::from_mode(0o644)).unwrap();
+        let mut file = File::options().write(true).open(store.path(&sha256)).unwrap();
+        file.write_all(&[2; 1 << 19]).unwrap();
+        let refusal = reader.end().unwrap_err();
+        assert_eq!(mend::exit_code(&refusal), Exit::LockMismatch);
+        file.write_all(&[2; 1 << 19]).unwrap();
+        fs::write(store.path(&sha256), &bytes).unwrap();
+        store.reader(&sha256, 1 << 20).unwrap().end().unwrap();
+    }
+
+    /// Folders of the store's own that somebody else has, or that are links to elsewhere.
+    #[test]
+    fn attack_a_store_whose_own_folders_are_others() {
+        let parent = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (parent.path().join("store"), parent.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        assert_eq!(Store::open(&root).unwrap().own(), root);
+        fs::remove_dir(root.join("trees")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join("trees")).unwrap();
+        let store = Store::open(&root).unwrap();
+        assert!(!store.own().starts_with(parent.path()) && !store.keeps());
+        fs::remove_file(root.join("trees")).unwrap();
+        assert_eq!(Store::open(&root).unwrap().own(), root);
+        if std::os::unix::fs::chown(root.join("compiled"), Some(1234), None).is_ok() {
+            assert_ne!(Store::open(&root).unwrap().own(), root);
+        }
     }
 
     #[test]

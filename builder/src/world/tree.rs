@@ -1,86 +1,152 @@
 //! Tool trees: packages unpacked, not installed. No maintainer script runs; what mkosi needs works without them.
 //!
-//! A tree is named by what is in it, and verified against its listing at every use. Enter it read-only: a program that
-//! writes into it makes the next use unpack it again.
+//! A tree is named by the packages in it. One that is there already is used again if it has a seal of this user and boot
+//! (`world/seal.rs`) over that name and a listing of all that is in it, made anew at every use, and if it is kept where
+//! nobody else can change it afterwards (`Store::own`). Any other is unpacked again from the locked packages: that of a
+//! store which was restored, copied or carried here says nothing by itself, and a listing beside it no more. Enter a tree
+//! read-only: a program that writes into it makes the next use unpack it again.
 
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
 
 use super::scratch::Scratch;
-use super::{Store, parallel, store, unpack};
+use super::{Store, files, own, parallel, store, unpack};
 use crate::debian::deb::{self, Part};
-use crate::mend::Exit;
 use crate::model::lock::Package;
 
 /// The version of what [`skeleton`] and [`unpack`] make of the same packages.
 const FORMAT: &str = "begat tool tree 2\n";
 
-/// A folder with the programs of some packages.
+/// What is sealed.
+const KIND: &str = "tree";
+
+/// A folder with the programs of some packages, as long as the store lives and this value.
 #[derive(Clone, Debug)]
 pub struct ToolTree {
     /// The root of the tree.
     pub path: PathBuf,
     /// The digest of its listing, the same on every host: every path with its mode and content.
     pub listing: Sha256,
+    /// Where the store keeps no trees, this one goes with whoever uses it.
+    _passing: Option<Arc<Scratch>>,
 }
 
-/// Returns the tree of these packages, unpacked where it is not in the store yet.
+/// Where a tree is kept, or would be.
+struct Place<'a> {
+    store: &'a Store,
+    name: String,
+    path: PathBuf,
+}
+
+/// Returns the tree of these packages, unpacked where the store has none with a seal.
 ///
 /// # Errors
 /// A package that is not in the store, or has other bytes; two packages with the same file; a store that cannot be
 /// written.
 pub fn tool_tree(store: &Store, packages: &[&Package]) -> Result<ToolTree> {
     let name = name(packages).to_string();
-    let path = store.root().join("trees").join(&name);
-    let list = path.with_added_extension("list");
-    match verify(&path, &list) {
-        Ok(Some(listing)) => return Ok(ToolTree { path, listing }),
-        Ok(None) => {}
-        Err(difference) => {
-            eprintln!(
-                "the tool tree {} is damaged and unpacked again: {difference:#}",
-                path.display()
-            );
-            discard(store, &path)?;
-        }
+    let path = trees(store).join(&name);
+    let place = Place { store, name, path };
+    if let Some(listing) = place.verified() {
+        return Ok(place.tree(&listing));
+    }
+    if store.keeps() && place.path.exists() {
+        eprintln!(
+            "the tool tree {} is not one that was unpacked here since the machine started, or was changed: it is unpacked again",
+            place.path.display()
+        );
     }
     let start = Instant::now();
-    let text = make(store, packages, &path, &list)?;
+    let scratch = scratch(store)?;
+    let root = scratch.path().join("tree");
+    let listing = make(store, packages, &root)?;
     let seconds = start.elapsed().as_secs_f64();
     eprintln!("unpacked {} packages in {seconds:.1} s", packages.len());
-    let listing = Sha256::of(&text);
-    Ok(ToolTree { path, listing })
+    if store.keeps() {
+        let kept = place.keep(&root, &listing, &scratch);
+        kept.map_err(|error| store.outside(error, "write", &place.path))?;
+        return Ok(place.tree(&listing));
+    }
+    eprintln!(
+        "it goes with this run: {} keeps none, for {}",
+        store.root().display(),
+        why(store)
+    );
+    Ok(ToolTree {
+        path: root,
+        listing: Sha256::of(listing),
+        _passing: Some(Arc::new(scratch)),
+    })
 }
 
-/// Compares a tree with its listing and returns the listing's digest; none where there is no tree.
-///
-/// # Errors
-/// The first path that differs.
-fn verify(path: &Path, list: &Path) -> Result<Option<Sha256>> {
-    if !path.exists() {
-        return Ok(None);
+/// Why a store keeps no trees.
+fn why(store: &Store) -> &'static str {
+    match store.own() == store.root() {
+        true => "no folder in memory has a key of this user: neither $XDG_RUNTIME_DIR nor /dev/shm is one",
+        false => "others can write to it, or to a folder above it: chmod go-w",
     }
-    let expected = fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
-    let found = listing(path)?;
-    if found == expected {
-        return Ok(Some(Sha256::of(found)));
+}
+
+impl Place<'_> {
+    fn tree(&self, listing: &str) -> ToolTree {
+        ToolTree {
+            path: self.path.clone(),
+            listing: Sha256::of(listing),
+            _passing: None,
+        }
     }
-    let (expected, found) = expected
-        .lines()
-        .map(Some)
-        .chain([None])
-        .zip(found.lines().map(Some).chain([None]))
-        .find(|(expected, found)| expected != found)
-        .unwrap_or_default();
-    let end = "nothing more";
-    let problem = format!("expected {}, found {}", expected.unwrap_or(end), found.unwrap_or(end));
-    Err(Exit::LockMismatch.because(problem, format!("remove it: rm -r {}", path.display())))
+
+    /// The listing of the tree that is here, if it has a seal.
+    fn verified(&self) -> Option<String> {
+        let seal = self.store.seal()?;
+        let sealed = self.sealed()?;
+        let listing = listing(&self.path).ok()?;
+        seal.is(&sealed, KIND, &self.name, &listing).then_some(listing)
+    }
+
+    fn seal(&self) -> PathBuf {
+        self.path.with_added_extension("seal")
+    }
+
+    fn sealed(&self) -> Option<String> {
+        /// In bytes.
+        const LIMIT: u64 = 1 << 10;
+        let sealed = files::read(&self.seal(), LIMIT).ok()?;
+        String::from_utf8(sealed).ok()
+    }
+
+    /// Gives the tree its name, and a seal. Where another begat was faster its tree stays; whatever else has the name
+    /// goes into the `scratch` folder, so that nobody sees half of it, and with that.
+    fn keep(&self, root: &Path, text: &str, scratch: &Scratch) -> io::Result<()> {
+        let alone = File::open(trees(self.store))?;
+        alone.lock()?;
+        let seal = self.store.seal().map(|seal| seal.of(KIND, &self.name, text));
+        if self.path.symlink_metadata().is_ok() {
+            let same = self.sealed() == seal && listing(&self.path).is_ok_and(|found| found == text);
+            if same {
+                return Ok(());
+            }
+            fs::rename(&self.path, scratch.path().join("before"))?;
+        }
+        store::write_whole(&self.seal(), &seal.unwrap_or_default())?;
+        fs::rename(root, &self.path)
+    }
+}
+
+fn trees(store: &Store) -> PathBuf {
+    store.own().join("trees")
+}
+
+fn scratch(store: &Store) -> Result<Scratch> {
+    let trees = trees(store);
+    Scratch::new(&trees, ".partial-").map_err(|error| store.outside(error, "write to", &trees))
 }
 
 /// The name of a tree: the digest of its packages' digests.
@@ -91,22 +157,9 @@ fn name(packages: &[&Package]) -> Sha256 {
     Sha256::of(format!("{FORMAT}{}", digests.concat()))
 }
 
-/// Moves a tree away, so that nobody sees half of it, and removes it.
-fn discard(store: &Store, path: &Path) -> Result<()> {
-    let grave = scratch(store)?;
-    fs::rename(path, grave.path().join("tree")).map_err(|error| store.outside(error, "move", path))
-}
-
-fn scratch(store: &Store) -> Result<Scratch> {
-    let trees = store.root().join("trees");
-    Scratch::new(&trees, ".partial-").map_err(|error| store.outside(error, "write to", &trees))
-}
-
-/// Unpacks into a folder of its own, then renames it to `path`; returns the listing.
-fn make(store: &Store, packages: &[&Package], path: &Path, list: &Path) -> Result<String> {
-    let scratch = scratch(store)?;
-    let root = scratch.path().join("tree");
-    skeleton(&root).map_err(|error| store.outside(error, "write to", &root))?;
+/// Unpacks into a new folder; returns the listing.
+fn make(store: &Store, packages: &[&Package], root: &Path) -> Result<String> {
+    skeleton(root).map_err(|error| store.outside(error, "write to", root))?;
     // Largest first, so that no thread is left alone with it at the end.
     let mut order = packages.to_vec();
     order.sort_by_key(|package| (std::cmp::Reverse(package.size), package.sha256));
@@ -114,31 +167,11 @@ fn make(store: &Store, packages: &[&Package], path: &Path, list: &Path) -> Resul
     let outcomes = parallel::map(&order, |package| {
         let place = || format!("cannot unpack {} {}", package.name, package.version);
         let bytes = store.bytes(&package.sha256, package.size)?;
-        unpack::unpack(&mut deb::part(&bytes[..], Part::Data)?, &root).with_context(place)
+        unpack::unpack(&mut deb::part(&bytes[..], Part::Data)?, root).with_context(place)
     });
     outcomes.into_iter().collect::<Result<()>>()?;
-    alternatives(&root).map_err(|error| store.outside(error, "write to", &root))?;
-    let text = listing(&root)?;
-    publish(&root, path, &text, list).map_err(|error| store.outside(error, "write", path))?;
-    Ok(text)
-}
-
-/// Where another begat was faster its tree stays, and this one is thrown away.
-fn publish(root: &Path, path: &Path, text: &str, list: &Path) -> io::Result<()> {
-    let listing = root.with_added_extension("list");
-    fs::write(&listing, text)?;
-    fs::rename(listing, list)?; // the same text from everybody
-    match fs::rename(root, path) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            Ok(())
-        }
-        renamed => renamed,
-    }
+    alternatives(root).map_err(|error| store.outside(error, "write to", root))?;
+    listing(root)
 }
 
 /// What is there before any package: merged `/usr`, accounts, and places to mount things on.
@@ -192,7 +225,8 @@ fn alternatives(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// One line for each path below `root`, sorted: path, kind and mode, and the digest or the target.
+/// One line for each path below `root`, sorted: path, kind and mode, and the digest or the target. What is not ours has no
+/// such line: its owner can change it whenever it pleases.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -222,6 +256,9 @@ fn line(root: &Path, path: &Path) -> io::Result<String> {
     let place = root.join(path);
     let metadata = place.symlink_metadata()?;
     let mode = metadata.permissions().mode() & 0o7777;
+    if !own::is_ours(&metadata) {
+        return Ok(format!("{path:?} of another user\n"));
+    }
     Ok(if metadata.is_dir() {
         format!("{path:?} folder {mode:04o}\n")
     } else if metadata.is_symlink() {
@@ -271,11 +308,13 @@ nogroup:x:65534:
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt as _;
     use std::thread;
 
     use super::*;
     use crate::debian::deb::tests::{ar, tar};
-    use crate::mend;
+    use crate::mend::{self, Exit};
+    use crate::world::seal::tests::seal;
 
     fn package(store: &Store, files: &[(&str, &str)]) -> Package {
         let deb = ar(&[("debian-binary", b"2.0\n"), ("data.tar", &tar(files))]);
@@ -294,8 +333,26 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = sealed(folder.path());
         (folder, store)
+    }
+
+    /// The store in this folder, after the machine was started so many times.
+    fn started(folder: &Path, times: u8) -> Store {
+        Store::open(folder).unwrap().sealed(Some(seal(times)))
+    }
+
+    fn sealed(folder: &Path) -> Store {
+        started(folder, 0)
+    }
+
+    fn read(tree: &ToolTree) -> String {
+        fs::read_to_string(tree.path.join("usr/bin/tool")).unwrap()
+    }
+
+    /// The number of the root folder: another one if the tree was unpacked again.
+    fn number(tree: &ToolTree) -> u64 {
+        fs::metadata(&tree.path).unwrap().ino()
     }
 
     #[test]
@@ -314,7 +371,9 @@ mod tests {
         }
         let mode = fs::metadata(tree.path.join("var/tmp")).unwrap().permissions().mode();
         assert_eq!(mode, 0o041_777);
+        let old = number(&tree);
         let again = tool_tree(&store, &[&b, &a, &a]).unwrap();
+        assert_eq!(number(&again), old, "it was there");
         assert_eq!((again.path, again.listing), (tree.path, tree.listing));
     }
 
@@ -376,5 +435,110 @@ mod tests {
         });
         assert!(listings.iter().all(|listing| *listing == listings[0]));
         assert_eq!(fs::read_dir(store.root().join("trees")).unwrap().count(), 2);
+    }
+
+    /// What whoever can write to a store, and nothing else, may have left there: a changed program with all that vouches
+    /// for it, which was right for the tree of before, for that of other packages, or for another machine.
+    #[test]
+    fn attack_a_changed_program_with_all_that_vouches_for_it() {
+        let (folder, store) = store();
+        let (tool, evil) = (
+            package(&store, &[("./usr/bin/tool", "good")]),
+            package(&store, &[("./usr/bin/tool", "evil")]),
+        );
+        let tree = tool_tree(&store, &[&tool]).unwrap();
+        let other = tool_tree(&store, &[&evil]).unwrap();
+        let theirs = tempfile::tempdir().unwrap();
+        let foreign = started(theirs.path(), 9);
+        package(&foreign, &[("./usr/bin/tool", "good")]);
+        let foreign = tool_tree(&foreign, &[&tool]).unwrap();
+        let seal_of = |tree: &ToolTree| fs::read_to_string(tree.path.with_added_extension("seal")).unwrap();
+        let listed = |seal: &dyn Fn(&str, &str) -> String| {
+            let (name, listing) = (name(&[&tool]).to_string(), listing(&tree.path).unwrap());
+            seal(&name, &listing)
+        };
+        let before = seal_of(&tree);
+        let seals: [&dyn Fn() -> String; 6] = [
+            &|| before.clone(),
+            &|| seal_of(&other),
+            &|| seal_of(&foreign),
+            &|| listed(&|name, listing| seal(9).of(KIND, name, listing)),
+            &|| listed(&|_, listing| Sha256::of(listing).to_string()),
+            &String::new,
+        ];
+        for sealed in seals {
+            fs::write(tree.path.join("usr/bin/tool"), "evil").unwrap();
+            fs::write(tree.path.with_added_extension("seal"), sealed()).unwrap();
+            fs::write(tree.path.with_added_extension("list"), listing(&tree.path).unwrap()).unwrap();
+            let again = tool_tree(&store, &[&tool]).unwrap();
+            assert_eq!((read(&again).as_str(), again.listing), ("good", tree.listing));
+        }
+        // another tree under its name, with the seal of that
+        fs::remove_dir_all(&tree.path).unwrap();
+        fs::rename(&other.path, &tree.path).unwrap();
+        fs::write(tree.path.with_added_extension("seal"), seal_of(&other)).unwrap();
+        assert_eq!(read(&tool_tree(&store, &[&tool]).unwrap()), "good");
+        // the honest twin
+        let store = sealed(folder.path());
+        let numbers = [0; 2].map(|_| number(&tool_tree(&store, &[&tool]).unwrap()));
+        assert_eq!(numbers[0], numbers[1]);
+    }
+
+    #[test]
+    fn attack_a_store_that_was_restored() {
+        let (folder, before) = store();
+        let tool = package(&before, &[("./usr/bin/tool", "good")]);
+        let tree = tool_tree(&before, &[&tool]).unwrap();
+        // another machine, or the same one started again: it believes neither this tree nor a changed one
+        let (after, old) = (started(folder.path(), 1), number(&tree));
+        let again = tool_tree(&after, &[&tool]).unwrap();
+        assert_ne!(number(&again), old);
+        let new = number(&again);
+        assert_eq!(
+            number(&tool_tree(&after, &[&tool]).unwrap()),
+            new,
+            "from then on it does"
+        );
+        // without a key none is believed and none is kept, and what others use stays
+        let keyless = Store::open(folder.path()).unwrap();
+        fs::write(again.path.join("usr/bin/tool"), "evil").unwrap();
+        let passing = tool_tree(&keyless, &[&tool]).unwrap();
+        assert_eq!((read(&passing), read(&again)), ("good".into(), "evil".into()));
+        let gone = passing.path.clone();
+        drop(passing);
+        assert!(!gone.exists() && again.path.exists());
+    }
+
+    #[test]
+    fn attack_a_store_that_others_can_write() {
+        let (folder, ours) = store();
+        let tool = package(&ours, &[("./usr/bin/tool", "good")]);
+        let tree = tool_tree(&ours, &[&tool]).unwrap();
+        let old = number(&tree);
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        for (bad, good) in [(0o777, 0o755), (0o775, 0o755), (0o1777, 0o755)] {
+            mode(folder.path(), bad);
+            let shared = sealed(folder.path());
+            let passing = tool_tree(&shared, &[&tool]).unwrap();
+            assert!(!passing.path.starts_with(folder.path()), "{bad:o}");
+            assert_eq!((read(&passing).as_str(), passing.listing), ("good", tree.listing));
+            mode(folder.path(), good);
+        }
+        let again = tool_tree(&sealed(folder.path()), &[&tool]).unwrap();
+        assert_eq!(number(&again), old, "ours alone again");
+    }
+
+    /// With the right bytes, and an owner who can change them later.
+    #[test]
+    fn attack_a_file_of_the_tree_that_belongs_to_somebody_else() {
+        let (_folder, store) = store();
+        let tool = package(&store, &[("./usr/bin/tool", "good")]);
+        let tree = tool_tree(&store, &[&tool]).unwrap();
+        if std::os::unix::fs::chown(tree.path.join("usr/bin/tool"), Some(1234), None).is_err() {
+            return; // it takes root to give a file away
+        }
+        let old = number(&tree);
+        let again = tool_tree(&store, &[&tool]).unwrap();
+        assert_ne!(number(&again), old);
     }
 }
