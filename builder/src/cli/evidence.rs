@@ -91,7 +91,9 @@ impl Args {
             launches: measurements.as_ref().map(|said| said.launches.as_slice()),
             bound: None,
         };
-        let appraisal = self.policy.read()?.judge().appraise(&evidence, &wanted);
+        let mut appraisal = self.policy.read()?.judge().appraise(&evidence, &wanted);
+        let unjudged = |release: &PathBuf| format!("who built {}, and from what: begat verify", release.display());
+        appraisal.unchecked.extend(self.release.as_ref().map(unjudged));
         match self.json {
             true => print!("{}", model::json(&report(&appraisal))),
             false => people(&appraisal),
