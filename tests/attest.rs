@@ -23,9 +23,10 @@ use builder::document::provenance::{Builder, Machine, Run};
 use builder::mend::{self, Exit};
 use builder::model::job::Ordered;
 use builder::model::key::SigningKey;
+use builder::model::measurements::{self, Measurement};
 use builder::model::record::Terms;
 use builder::model::{Record, Request, Trust};
-use builder::stage::appraise::{Judge, Roots};
+use builder::stage::appraise::{Appraisal, Instance, Judge, Roots, Wanted};
 use builder::stage::attested::{self, Attesting};
 use builder::stage::chain::{COMPLETION, DISPATCH, Generation};
 use builder::stage::collateral::Services;
@@ -38,12 +39,15 @@ use builder::world::tee::configfs_tsm::Tree;
 use builder::world::vendor::Vendors;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use jiff::Timestamp;
+use measure::event_log::{Digests, EventLog, Register};
 use measure::evidence::snp::SnpProduct;
-use measure::evidence::{AkTrust, Bytes, Evidence, SnpEvidence, TdxEvidence, TdxRoot};
+use measure::evidence::{AkTrust, Bytes, Evidence, HclEvidence, SnpEvidence, TdxEvidence, TdxRoot, TpmEvidence};
 use measure::{Digest, Sha256, Sha384};
 use rustix::io::Errno;
 use serde_json::json;
 use simulated::snp::{NOW, Platform, Said};
+use simulated::tdx::{self, Td};
+use simulated::tpm::{self, Ak, Simulated};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -848,7 +852,9 @@ fn a_build_is_vouched_for_before_and_after() {
         amd: CHIP.roots(),
         intel: TdxRoot::INTEL,
     };
-    let (mut one, trust) = (generation(&one), Trust::default());
+    let minimum = "[snp]\nminimum-tcb.milan = { bootloader = 4, tee = 0, snp = 24, microcode = 219 }\n";
+    let trust = Trust::parse("trust.toml", minimum).unwrap();
+    let mut one = generation(&one);
     let judge = Judge {
         roots: &roots,
         trust: &trust,
@@ -910,4 +916,290 @@ fn another_release_than_was_ordered_is_not_vouched_for() {
     };
     let error = split_refused(&release, &ordered);
     assert_eq!(mend::exit_code(&error), Exit::LockMismatch);
+}
+
+/// A guest of SEV-SNP, of whoever's, that vouches for the key of a TPM in software.
+struct Vtpm {
+    guest: Said,
+    pcrs: [(u8, Sha256); 2],
+    resets: u8,
+}
+
+/// The registers that the launch on a TPM predicts.
+fn pcrs() -> [(u8, Sha256); 2] {
+    [(0, Sha256::of("firmware")), (4, Sha256::of("kernel"))]
+}
+
+/// One key, since it takes long to make.
+static AK: LazyLock<Ak> = LazyLock::new(|| Ak::rsa(2048, false));
+
+impl Vtpm {
+    fn of(guest: Said) -> Self {
+        let pcrs = pcrs();
+        Self { guest, pcrs, resets: 7 }
+    }
+
+    fn evidence(&self) -> Evidence {
+        let vcek = CHIP.certify(&CHIP.vek(Said::default().tcbs[0]));
+        let mut hardware = None;
+        let report = tpm::hcl_of_guest(&AK, |report_data| {
+            let report_data = Digest::from(report_data);
+            let said = Said {
+                report_data,
+                ..self.guest.clone()
+            };
+            let evidence = CHIP.evidence_with(&said, vec![vcek]);
+            let report = evidence.report.to_vec();
+            hardware = Some(evidence);
+            report
+        });
+        let mut tpm = Simulated::new(AK.clone(), b"nonce", self.pcrs);
+        tpm.resets = self.resets;
+        let hardware = Box::new(Evidence::Snp(hardware.unwrap()));
+        let report = report.into();
+        Evidence::Tpm(TpmEvidence {
+            hcl: Some(HclEvidence { report, hardware }),
+            ..tpm.evidence()
+        })
+    }
+}
+
+/// The launches of a release: on a TPM, and on what else.
+fn predicted(others: &[measurements::Platform]) -> Vec<Measurement> {
+    let launch = |platform: &measurements::Platform| {
+        let registers = pcrs().map(|(pcr, _)| measurements::Quantity::Register(Register::Pcr(pcr)));
+        let values = registers.map(|quantity| measurements::Value {
+            quantity,
+            case: None,
+            digests: Digests {
+                sha256: pcrs().into_iter().find_map(|(pcr, value)| {
+                    (measurements::Quantity::Register(Register::Pcr(pcr)) == quantity).then_some(value)
+                }),
+                sha384: None,
+            },
+            covers: measurements::EXECUTABLES.into(),
+            varies_with: [].into(),
+            pre_vmsa: None,
+            log: EventLog::default(),
+        });
+        Measurement {
+            launch: measurements::Launch {
+                platform: platform.clone(),
+                boot: measurements::Boot::Disk,
+                firmware: measurements::FirmwareFile {
+                    name: "OVMF.fd".to_owned().try_into().unwrap(),
+                    sha256: Sha256::of("firmware"),
+                },
+            },
+            values: values.into(),
+        }
+    };
+    [measurements::Platform::Tpm].iter().chain(others).map(launch).collect()
+}
+
+/// A paravisor, its launch, and a policy that pins it.
+fn paravisor() -> (Said, String) {
+    let measurement = Sha384::of("a paravisor");
+    let policy = format!(
+        "[snp]\nminimum-tcb.milan = {{ bootloader = 4, tee = 0, snp = 24, microcode = 219 }}\n[tpm]\npcrs = [0, 4]\n\
+         [[tpm.paravisor]]\nplatform = \"snp\"\nmeasurement = \"{measurement}\"\n"
+    );
+    let said = Said {
+        measurement,
+        ..Said::default()
+    };
+    (said, policy)
+}
+
+fn appraised(evidence: &Evidence, policy: &str, launches: &[Measurement]) -> Appraisal {
+    let roots = Roots {
+        amd: CHIP.roots(),
+        intel: TdxRoot::INTEL,
+    };
+    let trust = Trust::parse("trust.toml", policy).unwrap();
+    let judge = Judge {
+        roots: &roots,
+        trust: &trust,
+        quorum: None,
+        at: Timestamp::from_second(NOW).unwrap(),
+    };
+    let launches = Some(launches);
+    judge.appraise(evidence, &Wanted { launches, bound: None })
+}
+
+fn codes(appraisal: &Appraisal) -> Vec<String> {
+    let code = |finding| json!(finding)["code"].as_str().unwrap().to_owned();
+    appraisal.findings.iter().map(code).collect()
+}
+
+#[test]
+fn a_vtpm_of_a_pinned_paravisor_is_confidential() {
+    let (guest, policy) = paravisor();
+    let launches = predicted(&[measurements::Platform::Tdx]);
+    let appraisal = appraised(&Vtpm::of(guest).evidence(), &policy, &launches);
+    assert_eq!(codes(&appraisal), [""; 0]);
+    assert_eq!(appraisal.claims.unwrap()["tpm"]["vouched-by"], "paravisor");
+    assert!(!appraisal.unchecked.iter().any(|what| what.contains("paravisor")));
+}
+
+/// It is genuine, binds the key, and the TPM in it has the registers that it was told to have.
+#[test]
+fn attack_a_vtpm_of_a_guest_of_ones_own() {
+    let (_, pinned) = paravisor();
+    let own = Said {
+        measurement: Sha384::of("my own Linux"),
+        ..Said::default()
+    };
+    let evidence = Vtpm::of(own).evidence();
+    let unpinned = pinned.split("[[tpm.paravisor]]").next().unwrap().to_owned();
+    let measured = unpinned.clone() + "allow-measured-boot = true\nallow-weaker-than-predicted = true\n";
+    let not_pinned = "tpm-paravisor-not-pinned";
+    let launches = predicted(&[]);
+    for policy in [&pinned, &unpinned, &measured] {
+        let appraisal = appraised(&evidence, policy, &launches);
+        assert_eq!(codes(&appraisal), [not_pinned], "{policy}");
+        assert_eq!(appraisal.claims.unwrap()["tpm"]["vouched-by"], "hardware");
+        assert!(appraisal.unchecked.iter().any(|what| what.contains("which paravisor")));
+    }
+    // as a measured boot it is worth what the policy says of its key
+    let named = |rest: &str| format!("{unpinned}keys = [\"{}\"]\n{rest}", AK.digest());
+    assert_eq!(
+        codes(&appraised(&evidence, &named(""), &launches)),
+        ["tpm-not-confidential"]
+    );
+    let accepted = appraised(&evidence, &named("allow-measured-boot = true\n"), &launches);
+    assert_eq!(codes(&accepted), [""; 0]);
+    assert!(
+        accepted
+            .unchecked
+            .iter()
+            .any(|what| what.contains("allow-measured-boot"))
+    );
+}
+
+/// The guest of a paravisor can ask for a report, too, over whatever it likes; but not as VMPL 0.
+#[test]
+fn attack_a_report_that_the_guest_of_a_paravisor_asked_for() {
+    let (guest, policy) = paravisor();
+    let evidence = Vtpm::of(Said { vmpl: 2, ..guest }).evidence();
+    for policy in [policy.clone(), policy.replace("[snp]\n", "[snp]\nvmpl = 2\n")] {
+        let appraisal = appraised(&evidence, &policy, &predicted(&[]));
+        assert_eq!(codes(&appraisal), ["snp-vmpl", "tpm-paravisor-not-pinned"]);
+    }
+}
+
+#[test]
+fn attack_a_measured_boot_where_a_confidential_vm_was_predicted() {
+    let evidence = Evidence::Tpm(Simulated::new(Ak::p256(1), b"nonce", pcrs()).evidence());
+    let key = Ak::p256(1).digest();
+    let policy = format!("[tpm]\npcrs = [0, 4]\nkeys = [\"{key}\"]\nallow-measured-boot = true\n");
+    assert_eq!(codes(&appraised(&evidence, &policy, &predicted(&[]))), [""; 0]);
+    let launches = predicted(&[measurements::Platform::Tdx]);
+    let weaker = appraised(&evidence, &policy, &launches);
+    assert_eq!(codes(&weaker), ["weaker-than-predicted"]);
+    assert!(
+        weaker.findings[0].to_string().contains("launches on TDX"),
+        "{}",
+        weaker.findings[0]
+    );
+    let accepted = appraised(&evidence, &(policy + "allow-weaker-than-predicted = true\n"), &launches);
+    assert_eq!(codes(&accepted), [""; 0]);
+    assert!(
+        accepted
+            .unchecked
+            .iter()
+            .any(|what| what.contains("allow-weaker-than-predicted"))
+    );
+}
+
+/// Of firmware alone, say: it starts whatever lies on the disk.
+#[test]
+fn attack_a_launch_that_leaves_code_open() {
+    let (guest, policy) = paravisor();
+    let evidence = Vtpm::of(guest).evidence();
+    let mut launches = predicted(&[]);
+    assert_eq!(codes(&appraised(&evidence, &policy, &launches)), [""; 0]);
+    for value in &mut launches[0].values {
+        value.covers.remove(&measure::event_log::Part::Initrd);
+    }
+    assert_eq!(codes(&appraised(&evidence, &policy, &launches)), ["launch-missing"]);
+}
+
+/// Dispatch and completion of the same counters: another key, another guest, another chip.
+#[test]
+fn attack_two_machines_with_equal_counters() {
+    let (guest, policy) = paravisor();
+    let instance = |evidence: &Evidence, policy: &str| appraised(evidence, policy, &predicted(&[])).instance.unwrap();
+    let vtpm = |report_id: u8, resets| {
+        let report_id = Digest::from([report_id; 32]);
+        let vtpm = Vtpm {
+            resets,
+            ..Vtpm::of(Said {
+                report_id,
+                ..guest.clone()
+            })
+        };
+        instance(&vtpm.evidence(), &policy)
+    };
+    let first = vtpm(1, 7);
+    assert!(vtpm(1, 7).follows(&first));
+    assert!(!vtpm(2, 7).follows(&first) && !vtpm(1, 8).follows(&first));
+
+    let bare = |ak: u8| {
+        let evidence = Evidence::Tpm(Simulated::new(Ak::p256(ak), b"nonce", pcrs()).evidence());
+        let keys = [1, 2].map(|ak| format!("\"{}\"", Ak::p256(ak).digest())).join(", ");
+        let policy = format!("[tpm]\npcrs = [0, 4]\nkeys = [{keys}]\nallow-measured-boot = true\n");
+        instance(&evidence, &policy)
+    };
+    assert!(bare(1).follows(&bare(1)));
+    assert!(!bare(2).follows(&bare(1)) && !bare(1).follows(&first));
+
+    let guest = |chip: u8, report: u8| Instance::Guest {
+        chip: Digest::from([chip; 64]),
+        report: Digest::from([report; 32]),
+    };
+    assert!(guest(1, 1).follows(&guest(1, 1)));
+    assert!(!guest(2, 1).follows(&guest(1, 1)) && !guest(1, 2).follows(&guest(1, 1)));
+}
+
+/// TDX names no TD; but what a TD was started with, and where, stays.
+#[test]
+fn attack_two_tds_that_were_started_differently() {
+    let root = tdx::root();
+    let (roots, trust) = (
+        Roots {
+            amd: CHIP.roots(),
+            intel: TdxRoot::simulated(&root),
+        },
+        Trust::default(),
+    );
+    let judge = Judge {
+        roots: &roots,
+        trust: &trust,
+        quorum: None,
+        at: tdx::now(),
+    };
+    let instance = |change: &dyn Fn(&mut Td)| {
+        let mut td = Td::default();
+        change(&mut td);
+        let evidence = Evidence::Tdx(td.evidence(&tdx::Platform::default()));
+        judge.appraise(&evidence, &Wanted::default()).instance.unwrap()
+    };
+    let first = instance(&|_| {});
+    assert!(instance(&|td| td.report_data = [1; 64]).follows(&first));
+    assert!(instance(&|td| td.rtmrs[3] = [1; 48]).follows(&first));
+    let changes: [&dyn Fn(&mut Td); 4] = [
+        &|td| td.mrtd = [1; 48],
+        &|td| td.rtmrs[0] = [1; 48],
+        &|td| td.mr_config_id = [1; 48],
+        &|td| td.xfam = 0x6_42e7,
+    ];
+    for change in changes {
+        assert!(!instance(change).follows(&first));
+    }
+    let mut other = tdx::Platform::default();
+    other.ppid = [0x67; 16];
+    let evidence = Evidence::Tdx(Td::default().evidence(&other));
+    let other = judge.appraise(&evidence, &Wanted::default()).instance.unwrap();
+    assert!(!other.follows(&first));
 }

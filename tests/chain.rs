@@ -18,7 +18,7 @@ use builder::document::provenance::{Builder, Machine, Run, Times};
 use builder::document::rebuild;
 use builder::model::key::SigningKey;
 use builder::model::measurements::{
-    Boot, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm,
+    Boot, EXECUTABLES, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm,
 };
 use builder::model::quorum::Quorum;
 use builder::model::record::{Binding, Record, Terms};
@@ -37,7 +37,7 @@ use builder::stage::verify;
 use fixture::origin;
 use jiff::Timestamp;
 use measure::event_log::{Digests, EventLog, Register};
-use measure::evidence::snp::{AmdRoots, SnpProduct};
+use measure::evidence::snp::{AmdRoots, SnpProduct, Tcb};
 use measure::evidence::{Bytes, Evidence, TdxRoot};
 use measure::snp::GuestPolicy;
 use measure::{Digest, Sha256, Sha384};
@@ -115,7 +115,7 @@ fn launches(image: u32) -> Vec<Measurement> {
             quantity,
             case: None,
             digests: value_of(image, &name, quantity),
-            covers: [].into(),
+            covers: EXECUTABLES.into(),
             varies_with: [].into(),
             pre_vmsa: None,
             log: EventLog::default(),
@@ -268,6 +268,10 @@ impl Line {
         line.trust.tpm.keys = [Ak::p256(1).digest()].into();
         line.trust.tpm.pcrs = PCRS.into();
         line.trust.tpm.allow_measured_boot = true;
+        line.trust.tpm.allow_weaker_than_predicted = true;
+        line.trust.tdx.minimum_tcb_evaluation = Some(18);
+        let minimum = Tcb::of(SnpProduct::Milan, Said::default().tcbs[0]);
+        line.trust.snp.minimum_tcb.insert(SnpProduct::Milan, minimum);
         line
     }
 
@@ -563,9 +567,44 @@ fn evidence_of_generation_k_minus_1_presented_for_k() {
         let line = Line::of_three(vendor);
         fs::copy(line.releases[1].join(COMPLETION), line.releases[2].join(COMPLETION)).unwrap();
         let findings = line.findings();
-        let wanted = ["2 launch-unknown", "2 report-data-differs", "2 evidence-of-other"];
+        let mut wanted = vec!["2 launch-unknown", "2 report-data-differs", "2 evidence-of-other"];
+        if vendor == Vendor::Tdx {
+            wanted.insert(2, "2 other-machine"); // that of another image is another TD
+        }
         assert_eq!(findings, wanted);
     }
+}
+
+/// Both run the right image, and each vouches for its half: what happened in between, nobody saw.
+#[test]
+fn attack_dispatch_and_completion_of_two_machines() {
+    let completion = |line: &Line, vm: &Vm| {
+        let release = &line.releases[2];
+        let evidence = vm.evidence(line.vendor, &record(release).text(), Binding::Sha384);
+        write(release, COMPLETION, &evidence);
+    };
+    let line = Line::of_three(Vendor::Snp);
+    completion(&line, &Vm::of(1));
+    assert_eq!(line.findings(), [""; 0]);
+    let mut other = Vm::of(1);
+    other.said = |said| said.report_id = Digest::from([9; 32]);
+    completion(&line, &other);
+    assert_eq!(line.findings(), ["2 other-machine"]);
+    // the counters of both TPMs are equal
+    let mut line = Line::of_three(Vendor::Tpm);
+    line.trust.tpm.keys.insert(Ak::p256(2).digest());
+    completion(&line, &Vm { ak: 2, ..Vm::of(1) });
+    assert_eq!(line.findings(), ["2 other-machine"]);
+}
+
+/// The parent predicts a guest of SEV-SNP and a TD; what vouches is a TPM, which the policy takes where there is no more.
+#[test]
+fn attack_a_weaker_machine_than_the_parent_predicts() {
+    let mut line = Line::of_three(Vendor::Tpm);
+    assert_eq!(line.findings(), [""; 0]);
+    line.trust.tpm.allow_weaker_than_predicted = false;
+    let weaker = [1, 1, 2, 2].map(|number| format!("{number} weaker-than-predicted"));
+    assert_eq!(line.findings(), weaker);
 }
 
 #[test]

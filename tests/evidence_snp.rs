@@ -79,6 +79,16 @@ const AZURE: [(&str, SnpProduct); 4] = [
     ("evidence-genoa.json", SnpProduct::Genoa),
 ];
 
+/// A policy under which every platform here is recent enough, and which says no more than the default.
+fn any_firmware() -> SnpPolicy {
+    policy(
+        r#"{"minimum-tcb":{
+            "milan":{"bootloader":2,"tee":0,"snp":5,"microcode":68},
+            "genoa":{"bootloader":10,"tee":0,"snp":23,"microcode":84},
+            "turin":{"fmc":1,"bootloader":1,"tee":1,"snp":4,"microcode":81}}}"#,
+    )
+}
+
 const COLLECTED: &str = "2026-11-22T00:00:00Z";
 const VLEK_VALID: &str = "2025-06-01T00:00:00Z";
 
@@ -100,7 +110,9 @@ fn reports_of_real_machines_are_genuine() {
         } else {
             &[]
         };
-        assert_eq!(codes(&SnpPolicy::default().appraise(&genuine)), wanted, "{real:?}");
+        assert_eq!(codes(&any_firmware().appraise(&genuine)), wanted, "{real:?}");
+        let silent = codes(&SnpPolicy::default().appraise(&genuine));
+        assert_eq!(silent, [wanted, &["snp-no-minimum-tcb"]].concat(), "{real:?}");
     }
 }
 
@@ -111,7 +123,7 @@ fn reports_in_azures_evidence_are_genuine() {
         let evidence = azure(&folder.join("vtpm/trustee/az-snp-vtpm").join(name));
         let genuine = verify(&evidence, COLLECTED).unwrap_or_else(|findings| panic!("{name}: {findings:?}"));
         assert_eq!(genuine.claims().product(), product, "{name}");
-        assert_eq!(SnpPolicy::default().appraise(&genuine), [], "{name}");
+        assert_eq!(any_firmware().appraise(&genuine), [], "{name}");
     }
 }
 
@@ -125,14 +137,11 @@ fn a_vlek_is_genuine_while_it_is_valid_and_wanted_where_asked_for() {
         (claims.key(), claims.csp_id()),
         (SigningKey::Vlek, Some("CN=cc-us-east-2.amazonaws.com"))
     );
-    assert_eq!(
-        codes(&SnpPolicy::default().appraise(&genuine)),
-        ["snp-vmpl", "snp-vlek"]
-    );
+    assert_eq!(codes(&any_firmware().appraise(&genuine)), ["snp-vmpl", "snp-vlek"]);
     let asked = SnpPolicy {
         vmpl: 1,
         allow_vlek: true,
-        ..SnpPolicy::default()
+        ..any_firmware()
     };
     assert_eq!(asked.appraise(&genuine), []);
 }
@@ -311,7 +320,7 @@ fn a_simulated_machine_is_genuine_under_its_own_roots_only() {
         for version in [3, 4, 5] {
             let (platform, said) = (Platform::new(product), said(version, tcb));
             let genuine = simulated(&platform, &platform.evidence(&said)).unwrap();
-            assert_eq!(SnpPolicy::default().appraise(&genuine), []);
+            assert_eq!(any_firmware().appraise(&genuine), []);
         }
     }
     let milan = Platform::new(SnpProduct::Milan);
@@ -499,6 +508,34 @@ fn migration_policy() {
     );
 }
 
+/// The host may put the guest's memory on a CXL device; restrictions of the host are none of this.
+#[test]
+fn attack_a_policy_that_allows_the_host_what_nobody_named() {
+    assert_eq!(
+        appraised(|said| said.policy = GuestPolicy::new(0x23_0000)),
+        ["snp-policy-not-allowed"]
+    );
+    assert_eq!(appraised(|said| said.policy = GuestPolicy::new(0x3d3_0000)), [""; 0]);
+}
+
+/// A policy that names minima of other products only.
+#[test]
+fn attack_a_platform_whose_age_nobody_limits() {
+    let genoa = policy(r#"{"minimum-tcb":{"genoa":{"bootloader":10,"tee":0,"snp":23,"microcode":84}}}"#);
+    let platform = Platform::new(SnpProduct::Milan);
+    let genuine = simulated(&platform, &platform.evidence(&Said::default())).unwrap();
+    for policy in [genoa, SnpPolicy::default()] {
+        let findings = policy.appraise(&genuine);
+        assert_eq!(codes(&findings), ["snp-no-minimum-tcb"]);
+        assert!(
+            findings[0].to_string().contains("minimum-tcb for Milan"),
+            "{}",
+            findings[0]
+        );
+    }
+    assert_eq!(any_firmware().appraise(&genuine), []);
+}
+
 #[test]
 fn vmpl_other_than_asked() {
     assert_eq!(appraised(|said| said.vmpl = 1), ["snp-vmpl"]);
@@ -508,7 +545,10 @@ fn vmpl_other_than_asked() {
 
 #[test]
 fn smt_where_it_is_not_allowed() {
-    let policy = policy(r#"{"allow-smt":false}"#);
+    let policy = SnpPolicy {
+        allow_smt: Some(false),
+        ..any_firmware()
+    };
     let platform = Platform::new(SnpProduct::Milan);
     let smt = simulated(&platform, &platform.evidence(&Said::default())).unwrap();
     assert_eq!(codes(&policy.appraise(&smt)), ["snp-smt"]);
@@ -701,7 +741,10 @@ fn revoked_vek() {
     let dates = [NOW as u64 - 10, NOW as u64 + 10];
     let genuine = check(&platform, platform.crl(Authorities::Ark, &[5, 78], dates)).unwrap();
     assert!(genuine.claims().is_revocation_checked());
-    let require = policy(r#"{"require-crl":true}"#);
+    let require = SnpPolicy {
+        require_crl: true,
+        ..any_firmware()
+    };
     assert_eq!(require.appraise(&genuine), []);
     for (serial, subject) in [(77, "SEV-VCEK"), (17, "SEV-Milan"), (16, "ARK-Milan")] {
         let findings = check(&platform, platform.crl(Authorities::Ark, &[5, serial], dates)).unwrap_err();
@@ -764,9 +807,9 @@ fn what_a_policy_leaves_unchecked_is_said() {
             "turin":{"fmc":1,"bootloader":1,"tee":1,"snp":4,"microcode":81}},"allow-smt":false,"require-crl":true}"#,
     );
     assert_eq!(strict.unchecked(), [""; 0]);
-    assert_eq!(SnpPolicy::default().unchecked().len(), 5);
+    assert_eq!(SnpPolicy::default().unchecked().len(), 2);
     let lax = policy(r#"{"allow-debug":true,"allow-migration":true,"allow-smt":true,"allow-vlek":true,"vmpl":2}"#);
-    assert_eq!(lax.unchecked().len(), 9);
+    assert_eq!(lax.unchecked().len(), 6);
     assert!(serde_json::from_str::<SnpPolicy>(r#"{"alow-debug":false}"#).is_err());
     assert!(serde_json::from_str::<SnpPolicy>(r#"{"minimum-tcb":{"milan":{"snp":24}}}"#).is_err());
 }
@@ -832,11 +875,11 @@ fn vek(platform: &Platform, said: &Said, draft: simulated::snp::Draft) -> Vec<Sn
     simulated(platform, &platform.evidence_with(said, vec![platform.certify(&draft)])).unwrap_err()
 }
 
-/// Returns what the default policy has against a genuine report.
+/// Returns what a policy that says no more than the default has against a genuine report.
 fn appraised(edit: impl Fn(&mut Said)) -> Vec<String> {
     let (platform, mut said) = (Platform::new(SnpProduct::Milan), Said::default());
     edit(&mut said);
-    codes(&SnpPolicy::default().appraise(&simulated(&platform, &platform.evidence(&said)).unwrap()))
+    codes(&any_firmware().appraise(&simulated(&platform, &platform.evidence(&said)).unwrap()))
 }
 
 fn verify(evidence: &SnpEvidence, at: &str) -> Result<Genuine<SnpClaims>, Vec<SnpFinding>> {

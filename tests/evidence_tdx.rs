@@ -14,6 +14,7 @@ use std::thread;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use measure::event_log::Register;
+use measure::evidence::tdx::TdAttribute;
 use measure::evidence::{Genuine, TcbStatus, TdxClaims, TdxEvidence, TdxFinding, TdxPolicy, TdxQuote, TdxRoot};
 use simulated::{Platform, SEPT_VE_DISABLE, Td, now, time};
 
@@ -140,6 +141,40 @@ fn quotes_of_real_machines_get_the_verdict_of_those_who_published_them() {
             codes.join(" ")
         });
         assert_eq!(found, said.map_err(Into::into), "{quote} at {at}");
+    }
+}
+
+/// Under a policy with a floor, as before there was one: what is up to date is accepted, the rest for the reason it has.
+#[test]
+fn quotes_of_real_machines_are_accepted_where_their_requirements_are_recent_enough() {
+    for Verdict {
+        quote,
+        collateral,
+        at,
+        said,
+    } in VERDICTS
+    {
+        let Some(evidence) = published(quote, Some(collateral)) else {
+            return;
+        };
+        let (Ok((status, advisories)), Ok(td)) = (said, evidence.verify(TdxRoot::INTEL, time(at))) else {
+            continue;
+        };
+        let mut wanted = vec!["tdx-out-of-date"; usize::from(*status != TcbStatus::UpToDate)];
+        wanted.extend(vec!["tdx-advisory-not-accepted"; *advisories]);
+        if *quote == "trustee/tdx_quote_4.dat" {
+            wanted.push("tdx-debug");
+        }
+        let floor = |floor: u32| TdxPolicy {
+            minimum_tcb_evaluation: Some(floor),
+            ..TdxPolicy::default()
+        };
+        let found = td.claims().tcb_evaluation;
+        assert_eq!(codes(&floor(found).appraise(&td)), wanted, "{quote} at {at}");
+        let older = codes(&floor(found + 1).appraise(&td));
+        assert_eq!(older, [&["tdx-evaluation-below-minimum"][..], &wanted].concat());
+        let silent = codes(&TdxPolicy::default().appraise(&td));
+        assert_eq!(silent, [&["tdx-no-minimum-tcb"][..], &wanted].concat());
     }
 }
 
@@ -293,7 +328,8 @@ fn a_genuine_td_claims_what_its_quote_says() {
     );
     assert_eq!(claims.collateral_expires, time("2026-12-01T00:00:00Z"));
     assert!(!claims.event_log);
-    assert_eq!(TdxPolicy::default().appraise(&td), []);
+    assert_eq!(claims.tcb_evaluation, 18);
+    assert_eq!(policy("{}").appraise(&td), []);
     let json = serde_json::to_value(claims).unwrap();
     assert_eq!(json["td-attributes"], "0x10000000");
     assert_eq!(json["tcb-status"], "UpToDate");
@@ -306,7 +342,7 @@ fn tdx_out_of_date() {
         ..Platform::default()
     };
     let td = genuine(&Td::default(), &platform);
-    let findings = TdxPolicy::default().appraise(&td);
+    let findings = policy("{}").appraise(&td);
     assert_eq!(codes(&findings), ["tdx-out-of-date", "tdx-advisory-not-accepted"]);
     assert_eq!(
         findings[0].to_string(),
@@ -372,7 +408,7 @@ fn debug_td() {
             &Platform::default(),
         );
         assert_eq!(
-            TdxPolicy::default().appraise(&td),
+            policy("{}").appraise(&td),
             [TdxFinding::TdxDebug {
                 td_attributes: attributes
             }]
@@ -391,10 +427,10 @@ fn service_td() {
         ..Td::default()
     };
     let td = genuine(&bound, &Platform::default());
-    assert_eq!(codes(&TdxPolicy::default().appraise(&td)), ["tdx-service-td"]);
-    let policy = policy(r#"{"allow-service-td": true}"#);
-    assert_eq!(policy.appraise(&td), []);
-    assert_eq!(policy.unchecked().len(), 1);
+    assert_eq!(codes(&policy("{}").appraise(&td)), ["tdx-service-td"]);
+    let allowing = policy(r#"{"allow-service-td": true}"#);
+    assert_eq!(allowing.appraise(&td), []);
+    assert_eq!(allowing.unchecked().len(), 1);
     // SERVTD_EXT
     let attributes = SEPT_VE_DISABLE | 1 << 17;
     let td = genuine(
@@ -405,7 +441,77 @@ fn service_td() {
         },
         &Platform::default(),
     );
-    assert_eq!(codes(&TdxPolicy::default().appraise(&td)), ["tdx-service-td"]);
+    assert_eq!(codes(&policy("{}").appraise(&td)), ["tdx-service-td"]);
+}
+
+/// Old requirements are signed by Intel too, and a host can hand them out for as long as they say that they are valid.
+#[test]
+fn attack_requirements_of_another_age() {
+    let td = genuine(&Td::default(), &Platform::default());
+    let found = |floor| {
+        let policy = TdxPolicy {
+            minimum_tcb_evaluation: floor,
+            ..TdxPolicy::default()
+        };
+        policy.appraise(&td)
+    };
+    assert_eq!(found(Some(18)), []);
+    assert_eq!(
+        found(Some(19)),
+        [TdxFinding::TdxEvaluationBelowMinimum { found: 18, minimum: 19 }]
+    );
+    assert_eq!(found(None), [TdxFinding::TdxNoMinimumTcb { found: 18 }]);
+}
+
+#[test]
+fn attack_attributes_that_nobody_allowed() {
+    for (bit, name) in [
+        (16, None), // ICSSD
+        (22, None),
+        (27, Some(TdAttribute::Lass)),
+        (30, Some(TdAttribute::Pks)),
+        (31, Some(TdAttribute::KeyLocker)),
+        (62, None), // TPA
+        (63, Some(TdAttribute::Perfmon)),
+    ] {
+        let td = Td {
+            attributes: SEPT_VE_DISABLE | 1 << bit,
+            ..Td::default()
+        };
+        let td = genuine(&td, &Platform::default());
+        let refused = TdxFinding::TdxAttributesNotAllowed {
+            td_attributes: SEPT_VE_DISABLE | 1 << bit,
+            refused: 1 << bit,
+        };
+        assert_eq!(policy("{}").appraise(&td), [refused.clone()]);
+        let allowing = |names: &[TdAttribute]| TdxPolicy {
+            allow_attributes: names.iter().copied().collect(),
+            ..policy("{}")
+        };
+        let all = [
+            TdAttribute::Lass,
+            TdAttribute::Pks,
+            TdAttribute::KeyLocker,
+            TdAttribute::Perfmon,
+        ];
+        let others: Vec<_> = all.into_iter().filter(|other| Some(*other) != name).collect();
+        assert_eq!(allowing(&others).appraise(&td), [refused]);
+        assert_eq!(allowing(&all).appraise(&td).is_empty(), name.is_some());
+    }
+    let named = policy(r#"{"allow-attributes": ["perfmon"]}"#);
+    assert_eq!(named.unchecked(), ["TDX: the attribute Perfmon is accepted"]);
+}
+
+/// Processor trace and last branch records; the rest is in quotes of real machines.
+#[test]
+fn attack_features_that_nobody_allowed() {
+    for (xfam, refused) in [(0x6_42e7, 0), (0x6_1ae7, 0), (0x6_43e7, 0x100), (0x6_c2e7, 0x8000)] {
+        let td = genuine(&Td { xfam, ..Td::default() }, &Platform::default());
+        let wanted = (refused != 0).then_some(TdxFinding::TdxXfamNotAllowed { xfam, refused });
+        assert_eq!(policy("{}").appraise(&td), wanted.into_iter().collect::<Vec<_>>());
+        let wider = policy(r#"{"allow-xfam": 449511}"#); // both of them too
+        assert_eq!(wider.appraise(&td), []);
+    }
 }
 
 #[test]
@@ -620,12 +726,15 @@ fn a_policy_says_no_more_than_it_can() {
     ] {
         assert!(serde_json::from_str::<TdxPolicy>(text).is_err(), "{text}");
     }
-    assert_eq!(policy("{}"), TdxPolicy::default());
     assert_eq!(TdxPolicy::default().unchecked(), [""; 0]);
 }
 
+/// A policy whose floor the simulated platform reaches.
 fn policy(text: &str) -> TdxPolicy {
-    serde_json::from_str(text).unwrap()
+    TdxPolicy {
+        minimum_tcb_evaluation: Some(18),
+        ..serde_json::from_str(text).unwrap()
+    }
 }
 
 fn genuine(td: &Td, platform: &Platform) -> Genuine<TdxClaims> {

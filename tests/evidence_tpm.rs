@@ -18,9 +18,9 @@ use data_encoding::{BASE64, HEXLOWER};
 use jiff::Timestamp;
 use measure::event_log::{EventLog, LogOf, Register};
 use measure::evidence::coco;
-use measure::evidence::tpm::{AkTrust, HclReport, Quote, TpmFinding, TpmPolicy, VouchedBy};
-use measure::evidence::{AmdRoots, Bytes, Evidence, Genuine, HclEvidence, TdxRoot, TpmEvidence};
-use measure::{Digest, Sha256};
+use measure::evidence::tpm::{AkTrust, Hardware, HclReport, Paravisor, Quote, TpmFinding, TpmPolicy, VouchedBy};
+use measure::evidence::{AmdRoots, Bytes, Evidence, Genuine, HclEvidence, SnpClaims, TdxRoot, TpmEvidence};
+use measure::{Sha256, Sha384};
 use simulated::{Ak, Simulated};
 
 /// When the data was collected.
@@ -52,17 +52,43 @@ fn real_quotes_are_genuine_if_their_key_is_trusted() {
     }
 }
 
-/// Azure's with SEV-SNP: the chip vouches for the paravisor's report, and that for the key.
+/// Azure's with SEV-SNP: the chip vouches for the paravisor's report, and that for the key. Whose paravisor it is, only a
+/// policy knows that pins it.
 #[test]
-fn real_azure_evidence_is_of_confidential_vms() {
+fn real_azure_evidence_is_of_confidential_vms_where_their_paravisor_is_pinned() {
     let Some(vtpm) = vtpm() else { return };
     for (file, _) in &REAL[1..5] {
         let evidence = tpm(&vtpm.join(file));
-        let trust = with_hardware(&evidence);
-        let claims = evidence.verify(&trust, at()).unwrap();
-        assert_eq!(claims.claims().vouched_by, VouchedBy::Hcl, "{file}");
+        let pins = [pin(genuine_report(&evidence).claims())];
+        let claims = evidence.verify(&with_hardware(&evidence, &pins), at()).unwrap();
+        assert_eq!(claims.claims().vouched_by, VouchedBy::Paravisor, "{file}");
         assert_eq!(TpmPolicy::default().appraise(&claims), [], "{file}");
+        let claims = evidence.verify(&with_hardware(&evidence, &[]), at()).unwrap();
+        let key = claims.claims().key;
+        assert_eq!(claims.claims().vouched_by, VouchedBy::Hardware, "{file}");
+        let finding = TpmFinding::TpmParavisorNotPinned { key };
+        assert_eq!(TpmPolicy::default().appraise(&claims), [finding], "{file}");
     }
+}
+
+/// What Azure's own key signed, and nothing that only looks like it.
+#[test]
+fn a_pin_is_the_whole_of_what_it_names() {
+    let Some(vtpm) = vtpm() else { return };
+    let evidence = tpm(&vtpm.join("trustee/az-snp-vtpm/evidence-v1.json"));
+    let report = genuine_report(&evidence);
+    let (measurement, key) = (report.claims().measurement(), report.claims().id_key_digest());
+    let vouched = |measurement, id_key_digest| {
+        let pins = [Paravisor::Snp {
+            measurement,
+            id_key_digest,
+        }];
+        let claims = evidence.verify(&with_hardware(&evidence, &pins), at()).unwrap();
+        claims.claims().vouched_by.clone()
+    };
+    assert_eq!(vouched(measurement, Some(key)), VouchedBy::Paravisor);
+    assert_eq!(vouched(measurement, Some(Sha384::of("mine"))), VouchedBy::Hardware);
+    assert_eq!(vouched(Sha384::of("mine"), Some(key)), VouchedBy::Hardware);
 }
 
 /// No collateral of their platform is known: the hardware's evidence cannot be verified, and nothing else vouches.
@@ -85,14 +111,14 @@ fn hardware_of_another_vm() {
     let Some(vtpm) = vtpm() else { return };
     let read = |file: &str| tpm(&vtpm.join("trustee/az-snp-vtpm").join(file));
     let [mut evidence, other] = [read("evidence-v1.json"), read("evidence-genoa.json")];
-    let embedded = genuine_hardware(&evidence).claims().to_string();
-    let hardware = genuine_hardware(&other).claims().to_string();
+    let embedded = genuine_report(&evidence).claims().report_data().to_string();
+    let hardware = genuine_report(&other).claims().report_data().to_string();
     assert_eq!(
-        evidence.verify(&with_hardware(&other), at()).unwrap_err(),
+        evidence.verify(&with_hardware(&other, &[]), at()).unwrap_err(),
         [TpmFinding::TpmHclHardwareDiffers { embedded, hardware }]
     );
     // the same report, but not where it travels on its own
-    let trust = with_hardware(&evidence);
+    let trust = with_hardware(&evidence, &[]);
     evidence.hcl.as_mut().unwrap().hardware = other.hcl.unwrap().hardware;
     let findings = evidence.verify(&trust, at()).unwrap_err();
     assert!(
@@ -106,48 +132,62 @@ fn a_td_vouches_for_its_vtpm() {
     let ak = Ak::rsa(2048, false);
     let (report, report_data) = simulated::hcl_of_td(&ak);
     let mut evidence = Simulated::new(ak, b"nonce", values(0..12)).evidence();
-    let td = |report_data| tdx::Td {
-        report_data,
-        ..tdx::Td::default()
-    };
-    let genuine = |report_data| {
+    let trust = |report_data, pins: &[Paravisor]| {
         let quote = td(report_data).evidence(&tdx::Platform::default());
         let claims = quote.verify(TdxRoot::simulated(&tdx::root()), tdx::now()).unwrap();
-        let hardware = Some(claims.report_data());
-        let trust = AkTrust {
-            hardware,
+        AkTrust {
+            hardware: Some(Hardware::of_tdx(&claims, pins)),
             ..AkTrust::default()
-        };
-        (quote, trust)
+        }
     };
-    let (quote, trust) = genuine(report_data);
     evidence.hcl = Some(HclEvidence {
         report: report.into(),
-        hardware: Box::new(Evidence::Tdx(quote)),
+        hardware: Box::new(Evidence::Tdx(td(report_data).evidence(&tdx::Platform::default()))),
     });
-    let claims = evidence.verify(&trust, tdx::now()).unwrap();
-    assert_eq!(claims.claims().vouched_by, VouchedBy::Hcl);
-    let (_, other) = genuine([0x33; 64]);
-    let findings = evidence.verify(&other, tdx::now()).unwrap_err();
+    let pinned = |mrtd: [u8; 48], rtmr: [u8; 48]| {
+        let pin = Paravisor::Tdx {
+            mrtd: mrtd.into(),
+            rtmrs: [rtmr.into(), Sha384::ZERO, Sha384::ZERO, Sha384::ZERO],
+        };
+        let claims = evidence.verify(&trust(report_data, &[pin]), tdx::now()).unwrap();
+        claims.claims().vouched_by == VouchedBy::Paravisor
+    };
+    assert!(pinned([0x11; 48], [0; 48]));
+    assert!(!pinned([0x12; 48], [0; 48]) && !pinned([0x11; 48], [1; 48]));
+    let findings = evidence.verify(&trust([0x33; 64], &[]), tdx::now()).unwrap_err();
     assert!(
         matches!(findings[..], [TpmFinding::TpmHclHardwareDiffers { .. }]),
         "{findings:?}"
     );
 }
 
+fn td(report_data: [u8; 64]) -> tdx::Td {
+    tdx::Td {
+        report_data,
+        ..tdx::Td::default()
+    }
+}
+
 /// Trust in nothing but the hardware that came along, which is genuine.
-fn with_hardware(evidence: &TpmEvidence) -> AkTrust {
+fn with_hardware(evidence: &TpmEvidence, pins: &[Paravisor]) -> AkTrust {
     AkTrust {
-        hardware: Some(genuine_hardware(evidence)),
+        hardware: Some(Hardware::of_snp(&genuine_report(evidence), pins)),
         ..AkTrust::default()
     }
 }
 
-fn genuine_hardware(evidence: &TpmEvidence) -> Genuine<Digest<64>> {
+fn genuine_report(evidence: &TpmEvidence) -> Genuine<SnpClaims> {
     let Evidence::Snp(snp) = &*evidence.hcl.as_ref().unwrap().hardware else {
         panic!("Azure's SNP is SNP");
     };
-    snp.verify(&AmdRoots::amd(), at()).unwrap().report_data()
+    snp.verify(&AmdRoots::amd(), at()).unwrap()
+}
+
+fn pin(report: &SnpClaims) -> Paravisor {
+    Paravisor::Snp {
+        measurement: report.measurement(),
+        id_key_digest: Some(report.id_key_digest()),
+    }
 }
 
 #[test]
@@ -560,7 +600,7 @@ fn certificates_lead_to_a_root_of_the_policy() {
     };
     for chain in [
         &["ak", "middle"][..],
-        &["ak-plain", "middle"],
+        &["ak", "middle-of-aks"],
         &["ak", "middle", "root"],
         &["ak-under-root"],
     ] {
@@ -573,9 +613,10 @@ fn certificates_lead_to_a_root_of_the_policy() {
     }
 }
 
+/// Those of a server, of an endorsement key and of anything at all among them: whoever has their key signs what it likes.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn certificates_that_do_not_vouch() {
+fn attack_certificates_that_are_not_of_an_attestation_key() {
     for (chain, why) in [
         (
             &["ak"][..],
@@ -616,6 +657,26 @@ fn certificates_that_do_not_vouch() {
         (
             &["ak-server", "middle"],
             "certificate 1 of the attestation key, CN=AK: its extended key usage lacks 2.23.133",
+        ),
+        (
+            &["ak-any-use", "middle"],
+            "certificate 1 of the attestation key, CN=AK: its extended key usage lacks 2.23.133.8.3, attestation keys",
+        ),
+        (
+            &["ak-anything", "middle"],
+            "certificate 1 of the attestation key, CN=AK: its extended key usage lacks 2.23.133",
+        ),
+        (
+            &["ak-plain", "middle"],
+            "certificate 1 of the attestation key, CN=AK: its key usage lacks digitalSignat",
+        ),
+        (
+            &["ak", "middle-any-use"],
+            "certificate 2 of the attestation key, CN=Middle: its key usage lacks keyCertSign",
+        ),
+        (
+            &["ak", "middle-of-servers"],
+            "certificate 2 of the attestation key, CN=Middle: its extended key usage lacks 2.23.133",
         ),
         (
             &["ak-encrypts", "middle"],
@@ -910,6 +971,16 @@ fn a_policy_says_what_it_leaves_unchecked() {
         policy.unchecked(),
         ["whether certificates of attestation keys are revoked"]
     );
+    let pinned = |rest: &str| {
+        let pin = format!(
+            r#"{{"platform": "snp", "measurement": "{}"{rest}}}"#,
+            Sha384::of("paravisor")
+        );
+        serde_json::from_str::<TpmPolicy>(&format!(r#"{{"paravisor": [{pin}]}}"#))
+    };
+    assert_eq!(pinned("").unwrap().paravisor.len(), 1);
+    assert!(pinned(r#", "vmpl": 2"#).is_err() && pinned(r#", "id-key-digest": "aa""#).is_err());
+    assert!(serde_json::from_str::<TpmPolicy>(r#"{"paravisor": [{"platform": "snp"}]}"#).is_err());
     let text = r#"{"keys": ["aa"], "pcrs": [4]}"#;
     assert!(serde_json::from_str::<TpmPolicy>(text).is_err());
     assert!(serde_json::from_str::<TpmPolicy>(r#"{"pcr": [4]}"#).is_err());

@@ -19,7 +19,7 @@ use builder::model::measurements::{
 use builder::model::recipe::Name;
 use builder::model::release::FileName;
 use builder::model::{InitData, Profile};
-use data_encoding::{BASE64, BASE64URL};
+use data_encoding::{BASE64, BASE64URL, HEXLOWER};
 use measure::boot::KernelImage;
 use measure::event_log::{Digests, Event, EventLog, EventType, HostChoice, Part, Register, Subject};
 use measure::tdx::PageOrder;
@@ -536,6 +536,7 @@ fn td(launch: &Measurement) -> Value {
                     "rtmr_0": "00".repeat(48),
                     "rtmr_1": digest(launch, RTMR1),
                     "rtmr_2": digest(launch, RTMR2),
+                    "td_attributes": "0000001000000000",
                     "xfam": "e742060000000000",
                 },
                 "header": {"tee_type": "81000000", "vendor_id": "939a7233f79c4ca9940a0db3957f0607"},
@@ -553,7 +554,7 @@ fn policy_for(releases: &[&Release]) -> String {
         .iter()
         .map(|release| release.predicted(Some(&profile)))
         .collect();
-    policy::text(&predicted, Some(&profile), &[], Trustee::CURRENT)
+    policy::text(&predicted, Some(&profile), &[], Trustee::CURRENT, 0)
 }
 
 /// Sets the field that a JSON pointer names.
@@ -609,7 +610,7 @@ fn an_image_that_nobody_wants_is_refused() {
     let old = Release::new("old");
     assert_eq!(judge(&policy, &snp(&old.measurements.launches[0])).0, [33, 97, 2]);
     assert_eq!(judge(&policy, &td(&old.measurements.launches[2])).0, [33, 97, 2]);
-    let nothing = policy::text(&[], Some(&profile()), &[], Trustee::CURRENT);
+    let nothing = policy::text(&[], Some(&profile()), &[], Trustee::CURRENT, 0);
     assert_eq!(judge(&nothing, &snp(&old.measurements.launches[0])).0, [33, 97, 2]);
 }
 
@@ -680,7 +681,7 @@ fn guests_that_the_host_can_read_or_move_are_contraindicated() {
 #[test]
 fn without_a_profile_the_machine_is_not_affirmed() {
     let release = Release::new("one");
-    let policy = policy::text(&[release.predicted(None)], None, &[], Trustee::CURRENT);
+    let policy = policy::text(&[release.predicted(None)], None, &[], Trustee::CURRENT, 0);
     assert_eq!(judge(&policy, &snp(&release.measurements.launches[0])).0, [3, 97, 3]);
     assert_eq!(judge(&policy, &td(&release.measurements.launches[2])).0, [3, 2, 36]);
 }
@@ -696,6 +697,7 @@ fn init_data_of_somebody_else_is_contraindicated() {
         Some(&profile),
         &[wanted],
         Trustee::CURRENT,
+        0,
     );
     let (snp, td) = (
         snp(&release.measurements.launches[0]),
@@ -717,44 +719,190 @@ fn init_data_of_somebody_else_is_contraindicated() {
 
 /// The engine has the clock; these windows are far from it.
 #[test]
-fn an_expired_or_rolled_back_generation_is_refused() {
+fn an_expired_generation_is_refused() {
     let release = Release::new("one");
     let profile = profile();
-    let policy = |number, not_before: &str, not_after: &str| {
-        let generation = Some(Generation {
-            number,
+    let policy = |not_before: &str, not_after: &str| {
+        let generation = Generation {
+            number: 3,
             not_before: Some(not_before.parse().unwrap()),
             not_after: Some(not_after.parse().unwrap()),
-        });
-        let predicted = Predicted {
-            generation,
-            ..release.predicted(Some(&profile))
         };
-        policy::text(&[predicted], Some(&profile), &[], Trustee::CURRENT)
+        policy::text(
+            &[of_generation(&release, &profile, generation)],
+            Some(&profile),
+            &[],
+            Trustee::CURRENT,
+            3,
+        )
     };
     let claims = snp(&release.measurements.launches[0]);
-    let valid = policy(3, "2026-01-01T00:00:00Z", "2200-01-01T00:00:00Z");
+    let valid = policy("2026-01-01T00:00:00Z", "2200-01-01T00:00:00Z");
     let (affirmed, extensions) = judge(&valid, &claims);
     assert_eq!(affirmed, AFFIRMED);
     assert_eq!(extensions[0]["value"][0]["generation"], 3);
 
     let refused = |policy: &str| judge(policy, &claims).0 == [33, 97, 2];
     assert!(
-        refused(&policy(3, "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z")),
+        refused(&policy("2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z")),
         "expired"
     );
     assert!(
-        refused(&policy(3, "2200-01-01T00:00:00Z", "2201-01-01T00:00:00Z")),
+        refused(&policy("2200-01-01T00:00:00Z", "2201-01-01T00:00:00Z")),
         "not yet valid"
     );
-    let floor = "\"minimum_generation\": 3";
-    assert!(valid.contains(floor));
-    assert!(
-        refused(&valid.replace(floor, "\"minimum_generation\": 4")),
-        "rolled back"
+}
+
+fn of_generation<'a>(release: &'a Release, profile: &'a Profile, generation: Generation) -> Predicted<'a> {
+    Predicted {
+        generation: Some(generation),
+        ..release.predicted(Some(profile))
+    }
+}
+
+/// The floor is the verifier's, and not the lowest of what is exported, which nothing is below.
+#[test]
+fn attack_a_generation_below_the_floor() {
+    let (old, new, profile) = (Release::new("old"), Release::new("new"), profile());
+    let of = |release, number| {
+        let generation = Generation {
+            number,
+            not_before: None,
+            not_after: None,
+        };
+        of_generation(release, &profile, generation)
+    };
+    let policy = |floor| {
+        let releases = [of(&old, 2), of(&new, 3)];
+        policy::text(&releases, Some(&profile), &[], Trustee::CURRENT, floor)
+    };
+    let judged = |floor| [&old, &new].map(|release| judge(&policy(floor), &snp(&release.measurements.launches[0])).0);
+    let rolled_back = [33, 97, 2];
+    assert_eq!(judged(0), [AFFIRMED, AFFIRMED]);
+    assert_eq!(judged(2), [AFFIRMED, AFFIRMED]);
+    assert_eq!(judged(3), [rolled_back, AFFIRMED]);
+    assert_eq!(judged(4), [rolled_back, rolled_back]);
+    // what has no record is of no generation
+    let unknown = policy::text(
+        &[new.predicted(Some(&profile))],
+        Some(&profile),
+        &[],
+        Trustee::CURRENT,
+        1,
     );
-    let number = "\"generation\": 3,";
-    assert!(refused(&valid.replace(number, "")), "of no generation");
+    assert_eq!(judge(&unknown, &snp(&new.measurements.launches[0])).0, rolled_back);
+}
+
+/// In Rego any text is more than any number, and `"9"` more than `"10"`.
+#[test]
+fn attack_numbers_given_as_text() {
+    let release = Release::new("one");
+    let policy = policy_for(&[&release]);
+    let genuine = snp(&release.measurements.launches[0]);
+    for field in ["bootloader", "tee", "snp", "microcode"] {
+        for text in [
+            json!("0"),
+            json!("255"),
+            json!([255]),
+            json!({"is": 255}),
+            json!(true),
+            json!(null),
+        ] {
+            let claims = tampered(&genuine, &format!("/snp/reported_tcb_{field}"), text);
+            assert_eq!(judge(&policy, &claims).0, [3, 97, 2], "{claims}");
+        }
+    }
+    for (field, text) in [
+        ("policy_abi_major", json!("0")),
+        ("policy_abi_minor", json!(false)),
+        ("platform_smt_enabled", json!("true")),
+        ("platform_tsme_enabled", json!(0)),
+    ] {
+        let claims = tampered(&genuine, &format!("/snp/{field}"), text);
+        assert_eq!(judge(&policy, &claims).0, [3, 2, 36], "{claims}");
+    }
+    for field in ["policy_debug_allowed", "policy_migrate_ma"] {
+        let claims = tampered(&genuine, &format!("/snp/{field}"), "false");
+        assert_eq!(judge(&policy, &claims).0, [3, 2, 96], "{claims}");
+        let claims = tampered(&genuine, &format!("/snp/{field}"), Value::Null);
+        assert_ne!(judge(&policy, &claims).0[2], 2, "{claims}");
+    }
+}
+
+/// What one TEE cannot say, another says for it; or the right claims stand under a name that is not the TEE's own.
+#[test]
+fn attack_claims_of_another_tee() {
+    let release = Release::new("one");
+    let policy = policy_for(&[&release]);
+    let (snp, td) = (
+        snp(&release.measurements.launches[0]),
+        td(&release.measurements.launches[2]),
+    );
+    let mut both = snp.clone();
+    both["tdx"] = td["tdx"].clone();
+    let nothing = [33, 97, 36];
+    assert_eq!(judge(&policy, &both).0, nothing);
+    let old = tampered(&both, "/snp/reported_tcb_snp", 0);
+    assert_eq!(judge(&policy, &old).0, nothing, "TDX is current, SEV-SNP is not");
+    let debugged = tampered(&both, "/tdx/td_attributes/debug", true);
+    assert_eq!(judge(&policy, &debugged).0, nothing);
+    for other in ["sample", "tpm", "az-snp-vtpm", "az-tdx-vtpm", "cca", "tee of next year"] {
+        for genuine in [&snp, &td] {
+            let mut beside = genuine.clone();
+            beside[other] = json!({});
+            assert_eq!(judge(&policy, &beside).0, nothing, "{other}");
+        }
+        let renamed = json!({"init_data": snp["init_data"], other: snp["snp"]});
+        assert_eq!(judge(&policy, &renamed).0, nothing, "{other}");
+    }
+    let swapped = json!({"init_data": snp["init_data"], "tdx": snp["snp"]});
+    assert_eq!(judge(&policy, &swapped).0[..2], nothing[..2]);
+    let nested = json!({"snp": {"snp": snp["snp"]}});
+    assert_eq!(judge(&policy, &nested).0, nothing);
+    // what Trustee puts beside them is no TEE
+    let mut whole = snp;
+    whole["report_data"] = json!("00");
+    whole["init_data_claims"] = json!({"tdx": {}});
+    whole["runtime_data_claims"] = json!({});
+    assert_eq!(judge(&policy, &whole).0, AFFIRMED);
+}
+
+/// As the quote has them; the names that Trustee gives to some of the bits say less.
+#[test]
+fn attack_attributes_of_a_td_that_nobody_allowed() {
+    let release = Release::new("one");
+    let policy = policy_for(&[&release]);
+    let genuine = td(&release.measurements.launches[2]);
+    let with = |bits: u64| {
+        tampered(
+            &genuine,
+            "/tdx/quote/body/td_attributes",
+            HEXLOWER.encode(&bits.to_le_bytes()),
+        )
+    };
+    const SEPT_VE_DISABLE: u64 = 1 << 28;
+    for bit in [0, 4, 5, 6, 16, 17, 27, 29, 30, 31, 62, 63] {
+        assert_eq!(judge(&policy, &with(SEPT_VE_DISABLE | 1 << bit)).0, [3, 2, 96], "{bit}");
+    }
+    assert_eq!(judge(&policy, &with(0)).0, [3, 2, 96]);
+    let mut silent = genuine.clone();
+    let body = silent.pointer_mut("/tdx/quote/body").unwrap().as_object_mut().unwrap();
+    body.remove("td_attributes").unwrap();
+    assert_eq!(judge(&policy, &silent).0, [3, 2, 96]);
+    let mut service = genuine.clone();
+    service["tdx"]["quote"]["body"]["mr_servicetd"] = json!("00".repeat(48));
+    assert_eq!(judge(&policy, &service).0, AFFIRMED);
+    for bound in [json!("07".repeat(48)), json!(""), json!(0), json!(null)] {
+        service["tdx"]["quote"]["body"]["mr_servicetd"] = bound;
+        assert_eq!(judge(&policy, &service).0, [3, 2, 96], "{service}");
+    }
+    // machines whose TDs have protection keys
+    let machines = PROFILE.replace("xfam", "attributes = [0x50000000]\nxfam");
+    let machines = Profile::parse("platform.toml", &machines).unwrap();
+    let predicted = release.predicted(Some(&machines));
+    let policy = policy::text(&[predicted], Some(&machines), &[], Trustee::CURRENT, 0);
+    assert_eq!(judge(&policy, &with(SEPT_VE_DISABLE | 1 << 30)).0, AFFIRMED);
+    assert_eq!(judge(&policy, &genuine).0, [3, 2, 96]);
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub(crate) struct Said {
     pub(crate) measurement: Sha384,
     pub(crate) report_data: Digest<64>,
     pub(crate) host_data: Digest<32>,
+    /// Of the guest while it runs.
+    pub(crate) report_id: Digest<32>,
     pub(crate) policy: GuestPolicy,
     pub(crate) vmpl: u32,
     /// Reported, launch, committed and current TCB.
@@ -133,6 +135,7 @@ impl Platform {
         put(0x50, said.report_data.bytes());
         put(0x90, said.measurement.bytes());
         put(0xc0, said.host_data.bytes());
+        put(0x140, said.report_id.bytes());
         put(0x160, &[0xff; 32]); // no migration agent
         for (offset, tcb) in [0x180, 0x1f0, 0x1e0, 0x38].into_iter().zip(said.tcbs) {
             put(offset, &tcb.to_le_bytes());
@@ -294,6 +297,7 @@ impl Default for Said {
             measurement: Digest::ZERO,
             report_data: Digest::ZERO,
             host_data: Digest::ZERO,
+            report_id: Digest::ZERO,
             policy: GuestPolicy::DEFAULT,
             vmpl: 0,
             tcbs: [0xdb18_0000_0000_0004; 4],

@@ -13,6 +13,7 @@ pub(crate) struct Td {
     /// Of the quote: 4 (TDX 1.0) or 5 (TDX 1.5).
     pub(crate) version: u8,
     pub(crate) attributes: u64,
+    pub(crate) xfam: u64,
     pub(crate) mrtd: [u8; 48],
     pub(crate) mr_config_id: [u8; 48],
     pub(crate) rtmrs: [[u8; 48]; 4],
@@ -25,6 +26,8 @@ pub(crate) struct Td {
 #[derive(Clone)]
 pub(crate) struct Platform {
     pub(crate) fmspc: [u8; 6],
+    /// Which one of its kind.
+    pub(crate) ppid: [u8; 16],
     /// Of every component.
     pub(crate) svn: u8,
     /// Of the TCB level that SVN 5 reaches; SVN 3 and 4 are out of date, older ones are unknown.
@@ -41,6 +44,7 @@ impl Default for Td {
         Self {
             version: 4,
             attributes: SEPT_VE_DISABLE,
+            xfam: 0x6_02e7,
             mrtd: [0x11; 48],
             mr_config_id: [0x22; 48],
             rtmrs: [[0; 48]; 4],
@@ -54,6 +58,7 @@ impl Default for Platform {
     fn default() -> Self {
         Self {
             fmspc: [0x50, 0x80, 0x6f, 0, 0, 0],
+            ppid: [0x66; 16],
             svn: 5,
             status: "UpToDate",
             advisories: &[],
@@ -104,7 +109,7 @@ impl Td {
         quote.extend(svn);
         quote.extend([0; 48 + 48 + 8]);
         quote.extend(self.attributes.to_le_bytes());
-        quote.extend([0xe7, 2, 6, 0, 0, 0, 0, 0]);
+        quote.extend(self.xfam.to_le_bytes());
         quote.extend(self.mrtd);
         quote.extend(self.mr_config_id);
         quote.extend([0; 2 * 48]);
@@ -198,7 +203,7 @@ impl Platform {
         let mut tcb: Vec<_> = (1..=17).map(svn).collect();
         tcb.push(entry(&[2, 18], der(4, &[self.svn; 16])));
         let entries = [
-            entry(&[1], der(4, &[0x66; 16])),
+            entry(&[1], der(4, &self.ppid)),
             entry(&[2], sequence(&tcb)),
             entry(&[3], der(4, &[0; 2])),
             entry(&[4], der(4, &self.fmspc)),

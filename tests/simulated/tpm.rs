@@ -13,6 +13,7 @@ use rsa::rand_core::{CryptoRng, Error, RngCore};
 use rsa::traits::{PublicKeyParts as _, SignatureScheme as _};
 
 /// The key of a simulated TPM.
+#[derive(Clone)]
 pub(crate) enum Ak {
     P256(p256::ecdsa::SigningKey),
     P384(p384::ecdsa::SigningKey),
@@ -28,6 +29,8 @@ pub(crate) struct Simulated {
     pub(crate) pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<u8>>>,
     /// `TPM_ALG_ID` of the hash that is signed.
     pub(crate) hash: u16,
+    /// How often it was reset.
+    pub(crate) resets: u8,
 }
 
 pub(crate) const SHA1: u16 = 0x4;
@@ -110,6 +113,7 @@ impl Simulated {
             extra_data: extra_data.into(),
             pcrs: BTreeMap::from([("sha256", values.collect())]),
             hash: SHA256,
+            resets: 7,
         }
     }
 
@@ -117,7 +121,23 @@ impl Simulated {
     pub(crate) fn message(&self) -> Vec<u8> {
         let signer = [&[0, 0xb][..], Sha256::of(self.ak.spki()).bytes()].concat();
         let clock = [
-            0, 0, 0, 0, 0, 1, 0, 0, /* resets */ 0, 0, 0, 7, /* restarts */ 0, 0, 0, 1, /* safe */ 1,
+            0,
+            0,
+            0,
+            0,
+            0,
+            1,
+            0,
+            0,
+            /* resets */ 0,
+            0,
+            0,
+            self.resets,
+            /* restarts */ 0,
+            0,
+            0,
+            1,
+            /* safe */ 1,
         ];
         let firmware = 0x2024_0125_0012_0000_u64.to_be_bytes();
         let head = [
@@ -177,6 +197,21 @@ impl Simulated {
 /// What the paravisor of a VM with TDX says of the RSA key of its vTPM: a report of the HCL, and the `REPORTDATA` that it
 /// has the hardware quote.
 pub(crate) fn hcl_of_td(ak: &Ak) -> (Vec<u8>, [u8; 64]) {
+    hcl(ak, 4, |report_data| {
+        let mut hardware = vec![0; 1184];
+        hardware[0] = 0x81;
+        hardware[128..192].copy_from_slice(&report_data);
+        hardware
+    })
+}
+
+/// What a guest of SEV-SNP says of an RSA key, as a paravisor says it of that of its vTPM: a report of the HCL around the
+/// one that its chip makes over this data.
+pub(crate) fn hcl_of_guest(ak: &Ak, report: impl FnOnce([u8; 64]) -> Vec<u8>) -> Vec<u8> {
+    hcl(ak, 2, report).0
+}
+
+fn hcl(ak: &Ak, kind: u32, hardware: impl FnOnce([u8; 64]) -> Vec<u8>) -> (Vec<u8>, [u8; 64]) {
     let Ak::Rsa(key, _) = ak else {
         panic!("Azure's keys are RSA")
     };
@@ -185,13 +220,10 @@ pub(crate) fn hcl_of_td(ak: &Ak) -> (Vec<u8>, [u8; 64]) {
     let length = u32::try_from(claims.len()).expect("short claims");
     let mut report_data = [0; 64];
     report_data[..32].copy_from_slice(Sha256::of(&claims).bytes());
-    let mut hardware = vec![0; 1184];
-    hardware[0] = 0x81;
-    hardware[128..192].copy_from_slice(&report_data);
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     let head = words(&[2, 1236 + length, 2, 0, 0, 0, 0]);
-    let middle = words(&[20 + length, 1, 4, 1, length]);
-    let report = [b"HCLA", &head[..], &hardware, &middle, claims.as_bytes()].concat();
+    let middle = words(&[20 + length, 1, kind, 1, length]);
+    let report = [b"HCLA", &head[..], &hardware(report_data), &middle, claims.as_bytes()].concat();
     (report, report_data)
 }
 

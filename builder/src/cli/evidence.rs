@@ -22,7 +22,8 @@ pub(super) enum Command {
 /// Judges evidence by itself: whether it is genuine, by the roots of the vendors that are built in, and whether the policy
 /// accepts the platform
 ///
-/// Exits with 0 only for genuine evidence without findings.
+/// Exits with 0 only for genuine evidence without findings. Without a policy there always is one: how old the firmware of a
+/// platform may be, only the verifier can say.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

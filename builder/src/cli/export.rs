@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// The generation record of a release, whose number and validity the policy then enforces; one for each release
     #[arg(long, value_name = "FILE")]
     record: Vec<PathBuf>,
+    /// The lowest generation that the policy accepts
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "record")]
+    min_generation: u32,
     /// Init-data of the pods that the policy accepts; without it, any is accepted
     #[arg(long, value_name = "FILE")]
     init_data: Vec<PathBuf>,
@@ -79,6 +82,7 @@ impl Args {
                 .chain(&self.merge)
                 .map(read)
                 .collect::<Result<_>>()?,
+            min_generation: self.min_generation,
             revoked: self.revoke.iter().map(read).collect::<Result<_>>()?,
             init_data: self
                 .init_data

@@ -6,6 +6,7 @@
 # it, while a policy is set as a whole by the administrator.
 #
 # SEV-SNP and TDX only: whatever else attests gets no claim affirmed. A TPM alone does not make a machine confidential.
+# Claims count if they are of one TEE, the only one there is; numbers count if they are numbers.
 package policy
 
 import rego.v1
@@ -44,9 +45,26 @@ configuration := 96 if {
 	safe
 	as_wanted
 } else := 3 if {
-	input.snp
+	snp
 	safe
 	not wanted.platforms.snp
+}
+
+### The TEE
+
+# What Trustee puts beside the claims of a TEE, which have the name of the TEE.
+beside := {"init_data", "init_data_claims", "report_data", "runtime_data_claims"}
+
+tees := object.keys(input) - beside
+
+snp := input.snp if {
+	tees == {"snp"}
+	is_object(input.snp)
+}
+
+tdx := input.tdx if {
+	tees == {"tdx"}
+	is_object(input.tdx)
 }
 
 ### Launches
@@ -63,14 +81,16 @@ recognized contains launch if {
 }
 
 platform := "snp" if {
-	input.snp
+	snp
 } else := "tdx" if {
-	input.tdx
+	tdx
 }
 
-reported := {"measurement": input.snp.measurement} if {
-	input.snp
-} else := object.filter(input.tdx.quote.body, ["mr_td", "rtmr_1", "rtmr_2"])
+reported := {"measurement": snp.measurement} if {
+	snp
+} else := object.filter(tdx.quote.body, ["mr_td", "rtmr_1", "rtmr_2"]) if {
+	tdx
+}
 
 current(launch) if {
 	object.get(launch, "generation", 0) >= wanted.minimum_generation
@@ -91,26 +111,42 @@ lasts(launch) if time.now_ns() <= time.parse_rfc3339_ns(launch.not_after)
 
 platform_is_current if {
 	some minimum in wanted.platforms.snp.tcb
-	input.snp.reported_tcb_bootloader >= minimum.bootloader
-	input.snp.reported_tcb_tee >= minimum.tee
-	input.snp.reported_tcb_snp >= minimum.snp
-	input.snp.reported_tcb_microcode >= minimum.microcode
+	at_least(snp.reported_tcb_bootloader, minimum.bootloader)
+	at_least(snp.reported_tcb_tee, minimum.tee)
+	at_least(snp.reported_tcb_snp, minimum.snp)
+	at_least(snp.reported_tcb_microcode, minimum.microcode)
 }
 
 platform_is_current if {
-	input.tdx.quote.header.tee_type == "81000000"
-	input.tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
-	input.tdx.tcb_status == "UpToDate"
-	input.tdx.collateral_expiration_status == "0"
+	tdx.quote.header.tee_type == "81000000"
+	tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
+	tdx.tcb_status == "UpToDate"
+	tdx.collateral_expiration_status == "0"
+}
+
+# Rego orders values of all types: any text is more than any number.
+at_least(version, minimum) if {
+	is_number(version)
+	version >= minimum
 }
 
 ### Configuration
 
-unsafe if input.snp.policy_debug_allowed
+unsafe if snp.policy_debug_allowed
 
-unsafe if input.snp.policy_migrate_ma
+unsafe if snp.policy_migrate_ma
 
-unsafe if input.tdx.td_attributes.debug
+unsafe if tdx.td_attributes.debug
+
+unsafe if {
+	tdx.quote.body
+	not allowed_attributes
+}
+
+unsafe if {
+	tdx.quote.body
+	not no_service_td
+}
 
 unsafe if {
 	wanted.init_data
@@ -118,19 +154,30 @@ unsafe if {
 }
 
 safe if {
-	input.snp.policy_debug_allowed == false
-	input.snp.policy_migrate_ma == false
+	snp.policy_debug_allowed == false
+	snp.policy_migrate_ma == false
 }
 
-safe if input.tdx.td_attributes.debug == false
+safe if {
+	tdx.td_attributes.debug == false
+	allowed_attributes
+	no_service_td
+}
+
+allowed_attributes if tdx.quote.body.td_attributes in wanted.td_attributes
+
+# Quotes of TDX 1.0 are never of a TD that has any.
+no_service_td if not "mr_servicetd" in object.keys(tdx.quote.body)
+
+no_service_td if tdx.quote.body.mr_servicetd == "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
 
 as_wanted if {
 	every name, value in wanted.platforms.snp.claims {
-		input.snp[name] == value
+		snp[name] == value
 	}
 }
 
-as_wanted if input.tdx.quote.body.xfam in wanted.platforms.tdx.xfam
+as_wanted if tdx.quote.body.xfam in wanted.platforms.tdx.xfam
 
 ### Extensions of the token
 

@@ -14,24 +14,27 @@ use super::launches::{Predicted, Reported, Tee};
 use super::trustee::Trustee;
 use crate::model;
 use crate::model::measurements::Quantity;
-use crate::model::profile::{Snp, Tdx};
+use crate::model::profile::{Snp, Tdx, default_attributes};
 use crate::model::{InitData, Profile};
 
-/// Returns the text of a policy that affirms these releases on these machines, with any init-data where none is given.
+/// Returns the text of a policy that affirms these releases on these machines, with any init-data where none is given, and
+/// no generation below `floor`; a release of which no generation is known is of none.
 pub fn text(
     releases: &[Predicted<'_>],
     machines: Option<&Profile>,
     init_data: &[InitData],
     trustee: Trustee,
+    floor: u32,
 ) -> String {
     const RULES: &str = include_str!("policy.rego");
-    let generations = releases.iter().filter_map(|release| release.generation);
-    let floor = generations.map(|generation| generation.number).min();
     let launches = |release| launches(release, trustee);
+    let attributes = machines.and_then(|machines| machines.tdx.as_ref());
+    let attributes = attributes.map_or_else(default_attributes, |tdx| tdx.attributes.clone());
     let mut wanted = json!({
         "launches": releases.iter().flat_map(launches).collect::<Vec<_>>(),
-        "minimum_generation": floor.unwrap_or_default(),
+        "minimum_generation": floor,
         "platforms": machines.map(platforms).unwrap_or_default(),
+        "td_attributes": attributes.iter().map(|attributes| HEXLOWER.encode(&attributes.bytes())).collect::<BTreeSet<_>>(),
     });
     if !init_data.is_empty() {
         wanted["init_data"] = init_data.iter().flat_map(digests).collect();

@@ -185,9 +185,15 @@ impl Measurement {
     pub fn of(&self, quantity: Quantity) -> impl Iterator<Item = &Value> {
         self.values.iter().filter(move |value| value.quantity == quantity)
     }
+
+    /// Returns whether the values, together, cover everything that decides what code runs.
+    pub fn decides_everything(&self) -> bool {
+        let covered: BTreeSet<Part> = self.values.iter().flat_map(|value| &value.covers).copied().collect();
+        EXECUTABLES.iter().all(|part| covered.contains(part))
+    }
 }
 
-/// Everything that decides what code a direct boot runs.
+/// Everything that decides what code a launch runs.
 pub const EXECUTABLES: [Part; 4] = [Part::Firmware, Part::Kernel, Part::Initrd, Part::CommandLine];
 
 impl Value {

@@ -56,6 +56,9 @@ pub struct Tdx {
     /// The extended features that TDs are started with.
     #[serde(deserialize_with = "at_least_one")]
     pub xfam: Vec<Xfam>,
+    /// The attributes that TDs are started with.
+    #[serde(default = "default_attributes", deserialize_with = "at_least_one")]
+    pub attributes: Vec<Attributes>,
     /// Which kernel firmware gets in a direct boot, where one is known.
     #[serde(default)]
     pub kernel: Option<Kernel>,
@@ -96,6 +99,41 @@ impl TryFrom<u64> for Xfam {
             )),
         }
     }
+}
+
+/// `ATTRIBUTES` of a TD that a verifier affirms: Intel TDX Module ABI (348551-005), "ATTRIBUTES". Page-table violations
+/// never reach it as exceptions of the host's choice, and nothing lets anybody look into it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "u64")]
+pub struct Attributes(u64);
+
+impl Attributes {
+    /// Returns the bytes in the order in which a quote has them.
+    pub const fn bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+}
+
+const SEPT_VE_DISABLE: u64 = 1 << 28;
+
+impl TryFrom<u64> for Attributes {
+    type Error = String;
+
+    fn try_from(bits: u64) -> Result<Self, String> {
+        const HARMLESS: u64 = 1 << 27 | 1 << 30 | 1 << 31; // LASS, PKS, Key Locker
+        match bits & SEPT_VE_DISABLE != 0 && bits & !(SEPT_VE_DISABLE | HARMLESS) == 0 {
+            true => Ok(Self(bits)),
+            false => Err(format!(
+                "nobody affirms a TD with the attributes {bits:#x}: bit 28 (SEPT_VE_DISABLE) must be set, and besides it \
+                 no other than 27 (LASS), 30 (PKS) and 31 (Key Locker)"
+            )),
+        }
+    }
+}
+
+/// Returns the attributes of most TDs.
+pub(crate) fn default_attributes() -> Vec<Attributes> {
+    vec![Attributes(SEPT_VE_DISABLE)]
 }
 
 /// Machines with a TPM.
@@ -259,6 +297,18 @@ trusted-aks = ["MFkw"]
             ("[0x642e7]", "0x642e7", 9, "invalid type: integer"),
             ("0x642e7", "\"e742060000000000\"", 9, "invalid type: string"),
             ("0x642e7", "0x642e4", 9, "no TD has the XFAM 0x642e4"),
+            (
+                "xfam = [0x642e7]",
+                "xfam = [0x642e7]\nattributes = [0x10000001]",
+                10,
+                "nobody affirms a TD",
+            ),
+            (
+                "xfam = [0x642e7]",
+                "xfam = [0x642e7]\nattributes = [0x40000000]",
+                10,
+                "nobody affirms a TD",
+            ),
             ("as-is", "asis", 10, "unknown variant `asis`"),
             ("MFkw", "kermit", 14, "a key is DER in base64"),
             ("[tpm]", "[tmp]", 13, "unknown field `tmp`"),

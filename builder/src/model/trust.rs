@@ -104,7 +104,12 @@ mod tests {
             "min-generation = 3\nhost-data = [\"{digest}\"]\nrecipes = [\"{digest}\"]\nsuites = [\"debian/trixie\"]\n\
              payloads = []\n[[root]]\nrelease = \"{digest}\"\nrecord = \"{record}\"\nnot-after = \"2027-01-01T00:00:00Z\"\n\
              [snp]\nminimum-tcb.milan = {{ bootloader = 4, tee = 0, snp = 24, microcode = 219 }}\n\
-             [tpm]\nkeys = [\"{digest}\"]\nallow-measured-boot = true\n"
+             [tdx]\nminimum-tcb-evaluation = 18\nallow-attributes = [\"pks\", \"perfmon\"]\n\
+             [tpm]\nkeys = [\"{digest}\"]\nallow-measured-boot = true\n\
+             [[tpm.paravisor]]\nplatform = \"snp\"\nmeasurement = \"{record}\"\n\
+             [[tpm.paravisor]]\nplatform = \"tdx\"\nmrtd = \"{record}\"\nrtmrs = [\"{zeros}\", \"{zeros}\", \"{zeros}\", \
+             \"{zeros}\"]\n",
+            zeros = Sha384::ZERO,
         );
         let trust = Trust::parse("trust.toml", &text).unwrap();
         let root = trust.root(digest).unwrap();
@@ -118,9 +123,10 @@ mod tests {
             (Some(BTreeSet::new()), None),
             "none, and any"
         );
-        let (snp, tpm) = (trust.snp.unchecked(), trust.tpm.unchecked());
+        assert_eq!((trust.snp.minimum_tcb.len(), trust.tpm.paravisor.len()), (1, 2));
+        let (tdx, tpm) = (trust.tdx.unchecked(), trust.tpm.unchecked());
         assert!(tpm.iter().any(|what| what.contains("allow-measured-boot")), "{tpm:?}");
-        assert!(!snp.iter().any(|what| what.contains("Milan")), "{snp:?}");
+        assert!(tdx.iter().any(|what| what.contains("Perfmon")), "{tdx:?}");
     }
 
     #[test]

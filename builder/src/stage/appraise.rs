@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use measure::event_log::{Digests, EventLog, Register};
+use measure::evidence::tpm::VouchedBy;
 use measure::evidence::{
-    AmdRoots, Evidence, Genuine, SnpClaims, SnpEvidence, SnpFinding, TdxClaims, TdxEvidence, TdxFinding, TdxRoot,
-    TpmClaims, TpmEvidence, TpmFinding,
+    AmdRoots, Evidence, Genuine, Hardware, SnpClaims, SnpEvidence, SnpFinding, SnpPolicy, TdxClaims, TdxEvidence,
+    TdxFinding, TdxRoot, TpmClaims, TpmEvidence, TpmFinding,
 };
-use measure::{Digest, tpm};
+use measure::{Digest, Sha256, tpm};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -69,33 +70,61 @@ pub struct Appraisal {
 /// One run of a machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Instance {
-    /// `REPORT_ID`, which a guest of SEV-SNP keeps while it runs.
-    Guest(Digest<32>),
-    /// The counters of a TPM, which a reset changes, and its clock, in milliseconds.
-    Boot { counters: (u32, u32), clock: u64 },
+    /// `CHIP_ID`, and `REPORT_ID`, which a guest of SEV-SNP keeps while it runs.
+    Guest { chip: Digest<64>, report: Digest<32> },
+    /// What a quote has of a TD that does not change while it runs: the platform and what the TD was started with. Another
+    /// TD that was started alike on the same platform has the same.
+    Td(Sha256),
+    /// The key of a TPM, its counters, which a reset changes, its clock, in milliseconds, and the confidential VM below it.
+    Boot {
+        key: Sha256,
+        counters: (u32, u32),
+        clock: u64,
+        hardware: Option<Box<Self>>,
+    },
 }
 
 impl Instance {
-    const fn of_tpm(claims: &TpmClaims) -> Self {
+    fn of_td(claims: &TdxClaims) -> Self {
+        let numbers = [claims.td_attributes, claims.xfam].map(u64::to_le_bytes);
+        let parts: [&[u8]; 8] = [
+            claims.machine.bytes(),
+            claims.mrtd.bytes(),
+            claims.rtmrs[0].bytes(),
+            claims.mr_config_id.bytes(),
+            claims.mr_owner.bytes(),
+            claims.mr_owner_config.bytes(),
+            claims.mr_service_td.as_ref().map_or(&[], |digest| digest.bytes()),
+            numbers.as_flattened(),
+        ];
+        Self::Td(Sha256::of(parts.concat()))
+    }
+
+    fn of_tpm(claims: &TpmClaims, hardware: Option<Self>) -> Self {
         Self::Boot {
+            key: claims.key,
             counters: (claims.reset_count, claims.restart_count),
             clock: claims.clock,
+            hardware: hardware.map(Box::new),
         }
     }
 
     /// Whether this is the same machine, later.
     pub fn follows(&self, earlier: &Self) -> bool {
         match (self, earlier) {
-            (Self::Guest(this), Self::Guest(earlier)) => this == earlier,
-            (
-                Self::Boot { counters, clock },
-                Self::Boot {
-                    counters: earlier,
-                    clock: before,
-                },
-            ) => counters == earlier && clock >= before,
-            _ => false,
+            (Self::Boot { clock, .. }, Self::Boot { clock: before, .. }) => {
+                clock >= before && self.without_clock() == earlier.without_clock()
+            }
+            _ => self == earlier,
         }
+    }
+
+    fn without_clock(&self) -> Self {
+        let mut same = self.clone();
+        if let Self::Boot { clock, .. } = &mut same {
+            *clock = 0;
+        }
+        same
     }
 }
 
@@ -113,6 +142,12 @@ pub enum Finding {
     ReportDataDiffers { found: String, wanted: String },
     #[error("it binds the right text in another way, {found:?}: the record says {wanted:?}")]
     BindingDiffers { found: Binding, wanted: Binding },
+    #[error(
+        "it proves a measured boot and no confidential VM, while the release that was to build predicts launches on {}; \
+         a policy can accept that with allow-weaker-than-predicted = true under [tpm]",
+        .predicted.join(" and ")
+    )]
+    WeakerThanPredicted { predicted: Vec<&'static str> },
     #[error("its init-data is {found}, which does not pin a builder: the policy wants {wanted}")]
     InitDataDiffers { found: String, wanted: String },
     #[error(transparent)]
@@ -177,7 +212,10 @@ impl Judge<'_> {
 
     fn snp(&self, evidence: &SnpEvidence, wanted: &Wanted<'_>) -> Appraisal {
         match evidence.verify(&self.roots.amd, self.at) {
-            Ok(genuine) => Reported::of_snp(genuine.claims()).appraise(wanted, self.snp_platform(&genuine, wanted)),
+            Ok(genuine) => {
+                let platform = self.snp_platform(&self.trust.snp, &genuine, wanted);
+                Reported::of_snp(genuine.claims()).appraise(wanted, platform)
+            }
             Err(findings) => Appraisal::refused(findings),
         }
     }
@@ -198,51 +236,86 @@ impl Judge<'_> {
         let policy = &self.trust.tpm;
         match evidence.verify(&policy.trust(hardware), self.at) {
             Ok(genuine) => {
+                let claims = genuine.claims();
                 let findings = policy.appraise(&genuine).into_iter().map(Finding::from);
+                let findings = findings.chain(self.weaker(claims, wanted));
                 let unchecked = platform.unchecked.into_iter().chain(policy.unchecked());
                 let platform = Appraisal {
-                    claims: Some(json!({"hardware": platform.claims, "tpm": genuine.claims()})),
+                    claims: Some(json!({"hardware": platform.claims, "tpm": claims})),
                     findings: platform.findings.into_iter().chain(findings).collect(),
                     unchecked: unchecked.collect(),
-                    instance: Some(Instance::of_tpm(genuine.claims())),
+                    instance: Some(Instance::of_tpm(claims, platform.instance)),
                     ..Appraisal::default()
                 };
-                Reported::of_tpm(genuine.claims()).appraise(wanted, platform)
+                Reported::of_tpm(claims).appraise(wanted, platform)
             }
             Err(findings) => Appraisal {
                 findings: [platform.findings, Appraisal::refused(findings).findings].concat(),
+                claims: None,
+                instance: None,
                 ..platform
             },
         }
     }
 
+    /// A machine that nobody can look into was to be had: a measured boot is less, and needs the policy's word.
+    fn weaker(&self, claims: &TpmClaims, wanted: &Wanted<'_>) -> Option<Finding> {
+        let launches = wanted.launches.unwrap_or_default().iter();
+        let predicted: BTreeSet<_> = launches
+            .filter_map(|launch| confidential(&launch.launch.platform))
+            .collect();
+        let accepted = claims.vouched_by == VouchedBy::Paravisor || self.trust.tpm.allow_weaker_than_predicted;
+        (!accepted && !predicted.is_empty()).then(|| Finding::WeakerThanPredicted {
+            predicted: predicted.into_iter().collect(),
+        })
+    }
+
     /// Judges the hardware below a paravisor; returns what it binds, if it is genuine.
-    fn hardware(&self, evidence: &Evidence, wanted: &Wanted<'_>) -> (Option<Genuine<Digest<64>>>, Appraisal) {
-        let mut judged = match evidence {
+    fn hardware(&self, evidence: &Evidence, wanted: &Wanted<'_>) -> (Option<Genuine<Hardware>>, Appraisal) {
+        let pins = &self.trust.tpm.paravisor;
+        let (hardware, mut judged) = match evidence {
             Evidence::Snp(evidence) => match evidence.verify(&self.roots.amd, self.at) {
-                Ok(genuine) => (Some(genuine.report_data()), self.snp_platform(&genuine, wanted)),
+                Ok(genuine) => {
+                    // whoever may ask at another level is the guest above it
+                    let policy = SnpPolicy {
+                        vmpl: 0,
+                        ..self.trust.snp.clone()
+                    };
+                    (
+                        Some(Hardware::of_snp(&genuine, pins)),
+                        self.snp_platform(&policy, &genuine, wanted),
+                    )
+                }
                 Err(findings) => (None, Appraisal::refused(findings)),
             },
             Evidence::Tdx(evidence) => match evidence.verify(self.roots.intel, self.at) {
-                Ok(genuine) => (Some(genuine.report_data()), self.tdx_platform(&genuine, wanted)),
+                Ok(genuine) => (
+                    Some(Hardware::of_tdx(&genuine, pins)),
+                    self.tdx_platform(&genuine, wanted),
+                ),
                 Err(findings) => (None, Appraisal::refused(findings)),
             },
             Evidence::Tpm(_) => (None, Appraisal::default()),
         };
-        let what = "which paravisor the confidential VM runs: begat has no reference values of it";
-        judged.1.unchecked.insert(what.into());
-        judged
+        if !hardware.as_ref().is_some_and(|hardware| hardware.claims().is_pinned()) {
+            let what = "which paravisor the confidential VM runs: the policy pins none that it reports";
+            judged.unchecked.insert(what.into());
+        }
+        (hardware, judged)
     }
 
     /// What the policy says of a platform of SEV-SNP.
-    fn snp_platform(&self, genuine: &Genuine<SnpClaims>, wanted: &Wanted<'_>) -> Appraisal {
+    fn snp_platform(&self, policy: &SnpPolicy, genuine: &Genuine<SnpClaims>, wanted: &Wanted<'_>) -> Appraisal {
         let report = genuine.claims();
-        let findings = self.trust.snp.appraise(genuine).into_iter().map(Finding::from);
+        let findings = policy.appraise(genuine).into_iter().map(Finding::from);
         Appraisal {
             claims: Some(snp_claims(report)),
             findings: findings.collect(),
-            unchecked: self.trust.snp.unchecked().into_iter().collect(),
-            instance: Some(Instance::Guest(report.report_id())),
+            unchecked: policy.unchecked().into_iter().collect(),
+            instance: Some(Instance::Guest {
+                chip: report.chip_id(),
+                report: report.report_id(),
+            }),
             ..Appraisal::default()
         }
         .with_init_data(&report.host_data(), &self.trust.host_data, wanted)
@@ -253,14 +326,24 @@ impl Judge<'_> {
         let claims = genuine.claims();
         let findings = self.trust.tdx.appraise(genuine).into_iter().map(Finding::from);
         let mut unchecked: BTreeSet<String> = self.trust.tdx.unchecked().into_iter().collect();
-        unchecked.insert("whether all quotes of a build are of one TD, which TDX does not tell".into());
+        unchecked.insert("whether all quotes of a build are of one TD, or of several that were started alike".into());
         Appraisal {
             claims: Some(json!(claims)),
             findings: findings.collect(),
             unchecked,
+            instance: Some(Instance::of_td(claims)),
             ..Appraisal::default()
         }
         .with_init_data(&claims.mr_config_id, &self.trust.mr_config_id, wanted)
+    }
+}
+
+/// The name of a platform that vouches for confidential VMs.
+const fn confidential(platform: &Platform) -> Option<&'static str> {
+    match platform {
+        Platform::Snp { .. } => Some("SEV-SNP"),
+        Platform::Tdx => Some("TDX"),
+        Platform::Tpm => None,
     }
 }
 
@@ -371,10 +454,10 @@ impl Reported {
 
     /// Returns the launch whose every value this VM reports.
     fn launch<'a>(&self, launches: &'a [Measurement]) -> Result<&'a Measurement, Finding> {
-        // what has no values fits every VM: it is the launch of none
+        // what leaves a part of the code open fits VMs that run something else there: it is the launch of none
         let fitting = launches
             .iter()
-            .filter(|launch| (self.is)(&launch.launch.platform) && !launch.values.is_empty());
+            .filter(|launch| (self.is)(&launch.launch.platform) && launch.decides_everything());
         let fitting: Vec<_> = fitting.map(|launch| (self.differing(launch), launch)).collect();
         if let Some((_, launch)) = fitting.iter().find(|(differ, _)| differ.is_empty()) {
             return Ok(launch);

@@ -54,6 +54,8 @@ pub struct Export {
     pub releases: Vec<Release>,
     /// What is wanted no more.
     pub revoked: Vec<Release>,
+    /// The lowest generation that a policy accepts.
+    pub min_generation: u32,
     /// The init-data of the pods that are wanted; any, where there is none.
     pub init_data: Vec<InitData>,
     pub trustee: Trustee,
@@ -111,7 +113,7 @@ impl Release {
 /// More values than the formats take.
 pub fn documents(release: &Predicted<'_>, epoch: Timestamp) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let values = ReferenceValues::of(release, Trustee::CURRENT);
-    let policy = policy::text(slice::from_ref(release), release.profile, &[], Trustee::CURRENT);
+    let policy = policy::text(slice::from_ref(release), release.profile, &[], Trustee::CURRENT, 0);
     let mut documents = vec![
         ("reference-values.json", values.text().into_bytes()),
         (rvps::FILE, rvps::messages(&values.json())?.into_bytes()),
@@ -182,6 +184,17 @@ impl Export {
             let problem = "only a policy looks at generation records and init-data";
             return Err(Exit::Usage.because(problem, "begat export policy, or leave --record and --init-data out"));
         }
+        let mut numbers = self
+            .releases
+            .iter()
+            .filter_map(|release| Some(release.generation?.number));
+        if let Some(old) = numbers.find(|number| *number < self.min_generation) {
+            let problem = format!(
+                "generation {old} is exported, and no policy accepts one below {}",
+                self.min_generation
+            );
+            return Err(Exit::Expired.because(problem, "leave that release out, or lower --min-generation"));
+        }
         if format == Format::Corim && !self.revoked.is_empty() {
             let problem = "a CoRIM says what is wanted, and takes nothing back";
             return Err(Exit::Unsupported.because(problem, "leave --revoke out"));
@@ -238,7 +251,8 @@ impl Export {
             let problem = "these releases have different platform profiles, and a policy has one";
             return Err(Exit::Usage.because(problem, "say what the machines are: --profile FILE"));
         }
-        Ok(policy::text(&self.predicted(), machines, &self.init_data, self.trustee))
+        let (releases, floor) = (self.predicted(), self.min_generation);
+        Ok(policy::text(&releases, machines, &self.init_data, self.trustee, floor))
     }
 
     /// The epoch of the newest release.

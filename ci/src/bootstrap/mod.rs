@@ -292,7 +292,7 @@ impl Line<'_> {
         let policy = self.site.path("trust.toml");
         let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
         let text = format!(
-            "allow-split = {}\n[tpm]\nallow-measured-boot = true\nkeys = [{}]\n",
+            "allow-split = {}\n[tpm]\nallow-measured-boot = true\nallow-weaker-than-predicted = true\nkeys = [{}]\n",
             self.begat == Begat::Supplied,
             keys.join(", ")
         );

@@ -143,6 +143,7 @@ fn td(launch: &Value) -> Result<Value> {
         "rtmr_1": kernel["sha384"],
         "rtmr_2": rest["sha384"],
         "rtmr_3": "00".repeat(48),
+        "td_attributes": "0000001000000000",
         "xfam": "e742060000000000",
     });
     let header = json!({"tee_type": "81000000", "vendor_id": "939a7233f79c4ca9940a0db3957f0607", "version": "0400"});

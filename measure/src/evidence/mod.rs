@@ -26,7 +26,7 @@ pub use report_data::NoReportData;
 pub use snp::{AmdRoots, SnpClaims, SnpFinding, SnpPolicy, SnpReport};
 pub use tdx::{TcbStatus, TdxClaims, TdxFinding, TdxPolicy, TdxRoot};
 pub use tdx_quote::TdxQuote;
-pub use tpm::{AkTrust, TpmClaims, TpmFinding, TpmPolicy};
+pub use tpm::{AkTrust, Hardware, Paravisor, TpmClaims, TpmFinding, TpmPolicy};
 
 /// Evidence of one platform and its endorsements, as it travels in a release.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

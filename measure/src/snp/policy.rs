@@ -52,14 +52,24 @@ impl GuestPolicy {
     pub const fn allows_migration(self) -> bool {
         self.0 & MIGRATE_MA != 0
     }
+
+    /// Returns the bits that allow the host what none of the above names: memory on CXL devices (bit 21), and what later
+    /// revisions may add.
+    pub const fn other_permissions(self) -> u64 {
+        self.0 & !(ABI | SMT | ALWAYS | MIGRATE_MA | DEBUG | SINGLE_SOCKET | RESTRICTIONS)
+    }
 }
 
+/// Both versions.
+const ABI: u64 = 0xffff;
 const SMT: u64 = 1 << 16;
 /// Reserved, and must be one: the SEV firmware starts no guest without it.
 const ALWAYS: u64 = 1 << 17;
 const MIGRATE_MA: u64 = 1 << 18;
 const DEBUG: u64 = 1 << 19;
 const SINGLE_SOCKET: u64 = 1 << 20;
+/// What the guest demands of the host: AES-256-XTS, RAPL off, ciphertexts hidden, no swapping of pages.
+const RESTRICTIONS: u64 = 0b1111 << 22;
 
 impl fmt::Display for GuestPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +131,8 @@ mod tests {
         let policy = GuestPolicy::new(0xb_0000);
         assert!(policy.allows_debug() && !policy.allows_migration());
         assert!(GuestPolicy::new(0x7_0000).allows_migration() && !GuestPolicy::DEFAULT.allows_debug());
+        assert_eq!(GuestPolicy::new(0x3df_ffff).other_permissions(), 0);
+        assert_eq!(GuestPolicy::new(0x23_0000).other_permissions(), 1 << 21);
     }
 
     #[test]

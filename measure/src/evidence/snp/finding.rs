@@ -131,8 +131,15 @@ pub enum SnpFinding {
     SnpMigration { found: GuestPolicy },
     #[error("the policy of the guest, {found}, allows SMT")]
     SnpSmt { found: GuestPolicy },
+    #[error("the policy of the guest, {found}, allows the host something that nobody accepts: {refused:#x}")]
+    SnpPolicyNotAllowed { found: GuestPolicy, refused: u64 },
     #[error("the report was asked for at VMPL {found}, expected {expected}")]
     SnpVmpl { found: u32, expected: u32 },
+    #[error(
+        "the policy has no minimum-tcb for {product} under [snp], so that firmware of any age would do: this platform has \
+         {found}"
+    )]
+    SnpNoMinimumTcb { product: SnpProduct, found: Tcb },
     #[error("the {which} TCB of {product} is {found}, expected at least {minimum}")]
     SnpTcbBelowMinimum {
         product: SnpProduct,

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -11,12 +12,13 @@ use super::{SigningKey, SnpClaims, SnpFinding, SnpProduct, Tcb};
 use crate::evidence::Genuine;
 
 /// What a platform and its guest must be like. The default asks for VMPL 0 and a VCEK, and allows neither debugging nor
-/// migration. Launch digest, host data and report data are not its business: they differ from build to build.
+/// migration; it accepts no platform, since how recent one must be is for the verifier to say. Launch digest, host data
+/// and report data are not its business: they differ from build to build.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SnpPolicy {
     /// The oldest versions for each product, of the platform as it reports itself and as it was when the guest was started.
-    /// Products without are not checked.
+    /// A product without is not accepted.
     pub minimum_tcb: BTreeMap<SnpProduct, Tcb>,
     /// The privilege level that asked for the report.
     pub vmpl: u32,
@@ -51,11 +53,6 @@ impl SnpPolicy {
     /// Returns what this policy leaves unchecked or allows beyond the default, in a few words each.
     pub fn unchecked(&self) -> Vec<String> {
         let mut unchecked = Vec::new();
-        for product in SnpProduct::ALL {
-            if !self.minimum_tcb.contains_key(&product) {
-                unchecked.push(format!("SNP: no minimum TCB for {product}"));
-            }
-        }
         if self.vmpl != 0 {
             unchecked.push(format!(
                 "SNP: reports are of VMPL {}, not of the most privileged one",
@@ -94,6 +91,10 @@ impl SnpPolicy {
         if found.allows_smt() && self.allow_smt == Some(false) {
             findings.push(SnpFinding::SnpSmt { found });
         }
+        let refused = found.other_permissions();
+        if refused != 0 {
+            findings.push(SnpFinding::SnpPolicyNotAllowed { found, refused });
+        }
         if claims.vmpl() != self.vmpl {
             let (found, expected) = (claims.vmpl(), self.vmpl);
             findings.push(SnpFinding::SnpVmpl { found, expected });
@@ -103,10 +104,11 @@ impl SnpPolicy {
 
     fn tcbs(&self, claims: &SnpClaims) -> Vec<SnpFinding> {
         let product = claims.product();
-        let Some(&minimum) = self.minimum_tcb.get(&product) else {
-            return Vec::new();
-        };
         let tcbs = claims.tcbs();
+        let Some(&minimum) = self.minimum_tcb.get(&product) else {
+            let found = tcbs.reported;
+            return vec![SnpFinding::SnpNoMinimumTcb { product, found }];
+        };
         // nothing is older than what is reported, but the guest may have been started by something older
         let checked = [("reported", tcbs.reported), ("launch", tcbs.launch)];
         let old = checked.into_iter().filter(|(_, found)| !found.is_at_least(minimum));

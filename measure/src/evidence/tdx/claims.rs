@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use dcap_qvl::QuoteClaims;
+use dcap_qvl::policy::PckIdentity;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::TdxFinding;
+use super::attributes::{SERVTD_EXT, TUD};
 use crate::evidence::TdxQuote;
-use crate::{Digest, Sha384};
+use crate::{Digest, Sha256, Sha384};
 
 /// What a genuine quote says of its TD, and Intel of the platform.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -44,8 +46,13 @@ pub struct TdxClaims {
     pub advisories: Vec<String>,
     /// The date of the TCB level that the platform reaches.
     pub tcb_date: Timestamp,
+    /// `tcbEvaluationDataNumber` of the collateral, the lower one of TCB information and QE identity: Intel counts it up
+    /// with each set of requirements.
+    pub tcb_evaluation: u32,
     /// Kind of platform (family, model, stepping, platform and SKU).
     pub fmspc: Digest<6>,
+    /// The platform itself: SHA-256 of its PPID and, where its certificate has one, its platform instance id.
+    pub machine: Sha256,
     /// When the oldest and the newest part of the collateral were issued.
     pub collateral_issued: [Timestamp; 2],
     /// When the first part of the collateral expires.
@@ -73,7 +80,9 @@ impl TdxClaims {
             tcb_status: TcbStatus::of(vouched.tcb.status)?,
             advisories,
             tcb_date: time(vouched.platform.tcb_date_tag)?,
+            tcb_evaluation: vouched.tcb.eval_data_number,
             fmspc: vouched.platform.pck.fmspc.into(),
+            machine: machine(&vouched.platform.pck),
             collateral_issued: [time(vouched.earliest_issue_date)?, time(vouched.latest_issue_date)?],
             collateral_expires: time(vouched.earliest_expiration_date)?,
             event_log,
@@ -92,9 +101,10 @@ impl TdxClaims {
     }
 }
 
-/// Bits 7:0: debug, and since TDX 1.5 profiling.
-const TUD: u64 = 0xff;
-const SERVTD_EXT: u64 = 1 << 17;
+fn machine(pck: &PckIdentity) -> Sha256 {
+    let instance = pck.platform_instance_id.unwrap_or_default();
+    Sha256::of([&pck.ppid[..], &instance].concat())
+}
 
 fn time(seconds: u64) -> Result<Timestamp, TdxFinding> {
     let seconds = i64::try_from(seconds).ok();

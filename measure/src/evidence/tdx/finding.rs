@@ -68,6 +68,16 @@ pub enum TdxFinding {
     },
     #[error("the TCB status of the TD is {status} and the policy does not accept it ({})", listed(.advisories))]
     TdxStatusNotAccepted { status: TcbStatus, advisories: Vec<String> },
+    #[error(
+        "the policy has no minimum-tcb-evaluation under [tdx], so that requirements of any age would do: those that the \
+         platform of the TD was judged by have tcbEvaluationDataNumber {found}"
+    )]
+    TdxNoMinimumTcb { found: u32 },
+    #[error(
+        "the platform of the TD was judged by requirements that are too old: tcbEvaluationDataNumber {found}, expected \
+         at least {minimum}"
+    )]
+    TdxEvaluationBelowMinimum { found: u32, minimum: u32 },
     #[error("{advisory} applies to the platform of the TD and the policy does not accept it")]
     TdxAdvisoryNotAccepted { advisory: String },
     #[error(
@@ -78,6 +88,13 @@ pub enum TdxFinding {
         "service TDs are bound to the TD: MRSERVICETD is {mr_service_td}, its attributes are {td_attributes:#018x}"
     )]
     TdxServiceTd { mr_service_td: Sha384, td_attributes: u64 },
+    #[error(
+        "the TD has attributes that the policy does not allow: {refused:#x} of {td_attributes:#018x}; allow-attributes \
+         under [tdx] can name lass, pks, key-locker and perfmon"
+    )]
+    TdxAttributesNotAllowed { td_attributes: u64, refused: u64 },
+    #[error("the TD may use features that the policy does not allow: {refused:#x} of its XFAM {xfam:#x}")]
+    TdxXfamNotAllowed { xfam: u64, refused: u64 },
 }
 
 fn listed(advisories: &[String]) -> String {

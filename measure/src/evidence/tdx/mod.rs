@@ -3,6 +3,7 @@
 //! `dcap-qvl` does the cryptography and matches the TCB; here is what it takes at face value. No clock and no network:
 //! the collateral is part of the evidence.
 
+mod attributes;
 mod claims;
 mod collateral;
 mod finding;
@@ -19,6 +20,7 @@ use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuotePolicy};
 use jiff::Timestamp;
 
+pub use attributes::TdAttribute;
 pub use claims::{TcbStatus, TdxClaims};
 pub use finding::TdxFinding;
 pub use policy::TdxPolicy;

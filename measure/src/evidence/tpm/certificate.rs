@@ -31,6 +31,9 @@ const LONGEST: usize = 8;
 /// `tcg-kp-AIKCertificate`.
 const AK_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
 
+/// `anyExtendedKeyUsage`, which an authority may have.
+const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+
 /// Extensions that are understood if they are critical; the names of a subject mean nothing here.
 const UNDERSTOOD: [&str; 4] = [
     "2.5.29.15", // key usage
@@ -42,7 +45,7 @@ const UNDERSTOOD: [&str; 4] = [
 /// Returns which of `roots` the certificates of an AK lead to: SHA-256 of its DER.
 ///
 /// The first of `certificates` is that of `ak`; each is signed by the next one, and the last by a root. All, the root
-/// too, must be valid at `at`, and all but the first be of authorities.
+/// too, must be valid at `at`, and all but the first be of authorities; the first must say that it is of an AK.
 pub(super) fn root(ak: &Key, certificates: &[Bytes], roots: &[Bytes], at: Timestamp) -> Result<Sha256, TpmFinding> {
     let roots = read_all(roots)?;
     let mut issued: Option<Parsed> = None;
@@ -133,15 +136,22 @@ impl<'a> Parsed<'a> {
         if self.constraints()?.is_some_and(|constraints| constraints.ca) {
             return Err("it is of an authority".into());
         }
-        let usage = self.extension::<KeyUsage>()?;
-        if usage.is_some_and(|usage| !usage.0.contains(KeyUsages::DigitalSignature)) {
-            return Err("its key usage lacks digitalSignature".into());
-        }
+        self.allows(KeyUsages::DigitalSignature, "digitalSignature")?;
+        // the same authorities certify endorsement keys, which decrypt for anybody, and keys of other kinds
         let usage = self.extension::<ExtendedKeyUsage>()?;
-        if usage.is_some_and(|usage| !usage.0.contains(&AK_USAGE)) {
-            return Err(format!("its extended key usage lacks {AK_USAGE}, attestation keys"));
+        match usage.is_some_and(|usage| usage.0.contains(&AK_USAGE)) {
+            true => Ok(()),
+            false => Err(format!("its extended key usage lacks {AK_USAGE}, attestation keys")),
         }
-        Ok(())
+    }
+
+    /// Checks that the key usage, which every certificate must have, contains this one.
+    fn allows(&self, usage: KeyUsages, name: &str) -> Result<(), String> {
+        let allowed = self.extension::<KeyUsage>()?;
+        match allowed.is_some_and(|allowed| allowed.0.contains(usage)) {
+            true => Ok(()),
+            false => Err(format!("its key usage lacks {name}")),
+        }
     }
 
     /// Checks that the certificate is of an authority, which issued `other`; `below` authorities lie between it and the
@@ -157,9 +167,11 @@ impl<'a> Parsed<'a> {
                 longest.unwrap_or(0)
             ));
         }
-        let usage = self.extension::<KeyUsage>()?;
-        if usage.is_some_and(|usage| !usage.0.contains(KeyUsages::KeyCertSign)) {
-            return Err("its key usage lacks keyCertSign".into());
+        self.allows(KeyUsages::KeyCertSign, "keyCertSign")?;
+        // what an authority is limited to limits those below it, as all that certify AKs have it
+        let usage = self.extension::<ExtendedKeyUsage>()?;
+        if usage.is_some_and(|usage| !usage.0.contains(&AK_USAGE) && !usage.0.contains(&ANY_USAGE)) {
+            return Err(format!("its extended key usage lacks {AK_USAGE}, attestation keys"));
         }
         if !self.may_have_issued(other) {
             return Err(format!(

@@ -63,6 +63,12 @@ pub enum TpmFinding {
     #[error("the policy wants PCR {pcr}, which holds {value}, but the event log has no event of it")]
     TpmPcrNotLogged { pcr: u8, value: String },
     #[error(
+        "a confidential VM binds the attestation key {key}, but the policy does not pin the paravisor that runs there: \
+         anybody's VM could; pin it with [[tpm.paravisor]], or accept a measured boot: name the key in keys and set \
+         allow-measured-boot = true"
+    )]
+    TpmParavisorNotPinned { key: Sha256 },
+    #[error(
         "{by}: that proves a measured boot, not a confidential VM; a policy can accept it with allow-measured-boot = true"
     )]
     TpmNotConfidential { by: VouchedBy },

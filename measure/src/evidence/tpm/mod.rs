@@ -1,7 +1,7 @@
 //! Quotes of a TPM 2.0: TPM 2.0 Library 1.59.
 //!
-//! A quote is worth what vouches for its key. Only Azure's HCL ties it to a confidential VM; a certificate or a policy
-//! that names the key says which TPM it was, which may be software on anybody's machine.
+//! A quote is worth what vouches for its key. Only a paravisor that the policy pins ties it to a confidential VM; a
+//! certificate or a policy that names the key says which TPM it was, which may be software on anybody's machine.
 
 mod algorithm;
 mod certificate;
@@ -9,6 +9,7 @@ mod fields;
 mod finding;
 pub mod hcl;
 pub(super) mod key;
+mod paravisor;
 mod pcrs;
 mod policy;
 pub mod quote;
@@ -25,15 +26,14 @@ use serde::Serialize;
 pub use algorithm::HashId;
 pub use finding::TpmFinding;
 pub use hcl::{HclHardware, HclReport};
+pub use paravisor::{Hardware, Paravisor};
 pub use policy::TpmPolicy;
 pub use quote::Quote;
 pub use signature::Signature;
 
-use super::snp::SnpClaims;
-use super::tdx::TdxClaims;
 use super::{Bytes, Evidence, Genuine, HclEvidence, TpmEvidence};
 use crate::event_log::{Digests, EventLog};
-use crate::{Digest, FieldError, Sha256};
+use crate::{FieldError, Sha256};
 use key::Key;
 
 /// Who may vouch for an attestation key (AK). There is nobody else.
@@ -43,8 +43,8 @@ pub struct AkTrust {
     pub keys: BTreeSet<Sha256>,
     /// Certificates in DER that those of an AK may lead to.
     pub roots: Vec<Bytes>,
-    /// `REPORT_DATA` of the evidence of the hardware that came with the HCL's report, if that is genuine.
-    pub hardware: Option<Genuine<Digest<64>>>,
+    /// The hardware whose evidence came with the HCL's report, if that is genuine.
+    pub hardware: Option<Genuine<Hardware>>,
 }
 
 /// What a quote says.
@@ -75,8 +75,10 @@ pub struct TpmClaims {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VouchedBy {
-    /// Genuine evidence of a confidential VM binds it.
-    Hcl,
+    /// A genuine confidential VM binds it, which runs a paravisor that the policy pins.
+    Paravisor,
+    /// A genuine confidential VM binds it, and the policy does not say what may run there: it is anybody's.
+    Hardware,
     /// Certificates lead to this root, named by the SHA-256 of its DER: a measured boot.
     Certificate { root: Sha256 },
     /// The policy names it: a measured boot, and the TPM may be software.
@@ -86,7 +88,8 @@ pub enum VouchedBy {
 impl fmt::Display for VouchedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hcl => f.write_str("the attestation key is bound by a genuine confidential VM"),
+            Self::Paravisor => f.write_str("a paravisor that the policy pins binds the attestation key"),
+            Self::Hardware => f.write_str("a confidential VM that the policy does not pin binds the attestation key"),
             Self::Certificate { root } => write!(f, "certificates of the attestation key lead to the root {root}"),
             Self::Key { key } => write!(
                 f,
@@ -137,12 +140,9 @@ impl TpmEvidence {
     /// Returns the strongest reason to trust the key. An HCL report that contradicts itself or the key is none, and no
     /// other reason makes up for it.
     fn vouched_by(&self, key: &Key, trust: &AkTrust, at: Timestamp) -> Result<VouchedBy, Vec<TpmFinding>> {
-        if let Some(hcl) = &self.hcl {
-            hcl.binds(key).map_err(|finding| alloc::vec![finding])?;
-            if let Some(hardware) = &trust.hardware {
-                let bound = hcl.is_of(hardware).map(|()| VouchedBy::Hcl);
-                return bound.map_err(|finding| alloc::vec![finding]);
-            }
+        let hardware = self.hardware(key, trust).map_err(|finding| alloc::vec![finding])?;
+        if hardware == Some(VouchedBy::Paravisor) {
+            return Ok(VouchedBy::Paravisor);
         }
         let mut findings = Vec::new();
         if !self.ak_certificates.is_empty() && !trust.roots.is_empty() {
@@ -155,8 +155,26 @@ impl TpmEvidence {
         if trust.keys.contains(&key) {
             return Ok(VouchedBy::Key { key });
         }
-        findings.insert(0, TpmFinding::TpmAkNotTrusted { key });
-        Err(findings)
+        hardware.ok_or_else(|| {
+            findings.insert(0, TpmFinding::TpmAkNotTrusted { key });
+            findings
+        })
+    }
+
+    /// Returns how the hardware that came along vouches for the key, if there is any and it is genuine.
+    fn hardware(&self, key: &Key, trust: &AkTrust) -> Result<Option<VouchedBy>, TpmFinding> {
+        let Some(hcl) = &self.hcl else {
+            return Ok(None);
+        };
+        hcl.binds(key)?;
+        let Some(hardware) = &trust.hardware else {
+            return Ok(None);
+        };
+        hcl.is_of(hardware)?;
+        Ok(Some(match hardware.claims().is_pinned {
+            true => VouchedBy::Paravisor,
+            false => VouchedBy::Hardware,
+        }))
     }
 }
 
@@ -175,9 +193,9 @@ impl HclEvidence {
 
     /// Checks that genuine evidence of the hardware is over the same as the report that is in there, and that the bytes
     /// of a report that travels twice are the same.
-    fn is_of(&self, hardware: &Genuine<Digest<64>>) -> Result<(), TpmFinding> {
+    fn is_of(&self, hardware: &Genuine<Hardware>) -> Result<(), TpmFinding> {
         let report = HclReport::read(&self.report).map_err(|error| malformed("HCL report", &error))?;
-        let (embedded, hardware) = (report.report_data(), *hardware.claims());
+        let (embedded, hardware) = (report.report_data(), hardware.claims().report_data);
         let same = match (&report.hardware, &*self.hardware) {
             (HclHardware::Snp(embedded), Evidence::Snp(evidence)) => **embedded == *evidence.report,
             (HclHardware::Tdx(_), Evidence::Tdx(_)) => true,
@@ -188,20 +206,6 @@ impl HclEvidence {
             hardware: hardware.to_string(),
         };
         (same && embedded == hardware).then_some(()).ok_or_else(finding)
-    }
-}
-
-impl Genuine<SnpClaims> {
-    /// Returns `REPORT_DATA`, to which the HCL ties its vTPM.
-    pub fn report_data(&self) -> Genuine<Digest<64>> {
-        Genuine(self.0.report_data())
-    }
-}
-
-impl Genuine<TdxClaims> {
-    /// Returns `REPORTDATA`, to which the HCL ties its vTPM.
-    pub const fn report_data(&self) -> Genuine<Digest<64>> {
-        Genuine(self.0.report_data)
     }
 }
 
