@@ -31,6 +31,7 @@ use builder::stage::attested::{self, Attesting};
 use builder::stage::chain::{COMPLETION, DISPATCH, Generation};
 use builder::stage::collateral::Services;
 use builder::stage::collect::{Places, ReportData, Source};
+use builder::stage::on_disk::OnDisk;
 use builder::stage::release::Existing;
 use builder::stage::sign;
 use builder::stage::signatures::Demand;
@@ -783,7 +784,7 @@ fn build(release: &Path, terms: &Terms, attesting: &Attesting) -> Record {
         times: None,
         compiled: Vec::new(),
     };
-    let subject = sign::read(release, manifest).unwrap();
+    let subject = sign::read(&OnDisk::open(release).unwrap(), manifest).unwrap();
     let claims = Claims::new(&subject, &run, terms.clone(), &signing_key().public());
     let mut files = claims.signed_by(&signing_key());
     if let Some(witness) = witness {

@@ -28,6 +28,7 @@ use builder::model::{Lock, Request, Trust};
 use builder::stage::appraise::{Judge, Roots};
 use builder::stage::chain::{COMPLETION, Chain, DISPATCH, Generation, last_good};
 use builder::stage::finding::Finding;
+use builder::stage::on_disk::OnDisk;
 use builder::stage::parse::LOCK;
 use builder::stage::rebuilds;
 use builder::stage::release::{Existing, Staging, Stamps};
@@ -349,7 +350,7 @@ impl Line {
             compiled: Vec::new(),
         };
         let key = SigningKey::from_random([1 + (terms.generation % 250) as u8; 32]).unwrap();
-        let subject = sign::read(release, manifest).unwrap();
+        let subject = sign::read(&OnDisk::open(release).unwrap(), manifest).unwrap();
         let claims = Claims::new(&subject, &run, terms, &key.public());
         sign::append(release, &claims.signed_by(&key)).unwrap();
     }
@@ -917,6 +918,60 @@ fn a_flipped_file_of_an_older_generation() {
     let line = Line::of_three(Vendor::Tpm);
     fs::write(line.releases[0].join("cmdline"), "generation 9").unwrap();
     assert_eq!(line.findings()[0], "0 digest-differs");
+}
+
+/// The verdict about a release takes the word of its parent only after judging that, too.
+#[test]
+fn attack_a_parent_whose_predictions_were_changed() {
+    let line = Line::of_three(Vendor::Tpm);
+    let found = |line: &Line| {
+        let parent = Generation::read_at_any_time(&line.releases[0]).unwrap();
+        let mut child = Generation::read_at_any_time(&line.releases[1]).unwrap();
+        line.judged(|judge| child.judge(Some(&parent), judge));
+        let findings = child.findings.into_iter().chain(parent.in_its_folder());
+        findings.map(|finding| finding.code()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&line), [""; 0]);
+    let path = line.releases[0].join("measurements.json");
+    let measurements = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{measurements} ")).unwrap();
+    let found = found(&line);
+    assert!(found.contains(&"size-differs".to_owned()), "{found:?}");
+    assert!(found.len() > 1, "its predictions count for nothing: {found:?}");
+}
+
+/// Copies a release.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => drop(fs::copy(from, to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn attack_a_second_folder_with_the_same_record() {
+    let mut line = Line::of_three(Vendor::Tpm);
+    let second = line.folder.path().join("second");
+    copy(&line.releases[1], &second);
+    line.releases.insert(0, second.clone());
+    line.releases.insert(0, line.releases[3].clone()); // the last one, once more
+    assert_eq!(line.findings(), [""; 0]);
+    let evidence = fs::read(second.join(COMPLETION)).unwrap();
+    fs::write(second.join(COMPLETION), "{}").unwrap();
+    assert_eq!(line.findings(), ["2 evidence-unreadable"]);
+    fs::write(second.join(COMPLETION), evidence).unwrap();
+    fs::write(second.join("cmdline"), "generation 9").unwrap();
+    let last = line.verify().pop().unwrap();
+    let told: Vec<String> = last.findings.iter().map(ToString::to_string).collect();
+    assert!(
+        told[0].starts_with(&format!("{}: cmdline has ", second.display())),
+        "{told:?}"
+    );
+    assert_eq!(line.last_good(), Some(1));
 }
 
 /// Who has the image of generation 0 signs it with a number that meets every floor, and builds on it in a genuine VM.

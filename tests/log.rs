@@ -14,6 +14,7 @@ use builder::model::log::{LogFinding, VerifierKey};
 use builder::model::record::{RECORD, Terms};
 use builder::stage::finding::Finding;
 use builder::stage::log::{self, PROOF};
+use builder::stage::on_disk::OnDisk;
 use builder::stage::release::Existing;
 use builder::stage::{sign, verify};
 use ed25519_dalek::SigningKey as LogKey;
@@ -78,17 +79,23 @@ fn a_proof_travels_with_its_release() {
     let logged = Logged::new();
     let (log, zero, one) = (logged.path("log"), logged.path("zero"), logged.path("one"));
     assert_eq!(log::prove(&log, &one).unwrap().index, 1);
-    assert_eq!(log::included(&one, &verifier()).unwrap().size, 2);
+    assert_eq!(
+        log::included(&OnDisk::open(&one).unwrap(), &verifier()).unwrap().size,
+        2
+    );
     assert_eq!(verify::verify(&one, None).unwrap().findings, []);
     assert!(matches!(
-        log::included(&zero, &verifier()),
+        log::included(&OnDisk::open(&zero).unwrap(), &verifier()),
         Err(LogFinding::LogProofInvalid { .. })
     ));
     // the log may go, and grow
     log::prove(&log, &zero).unwrap();
     logged.release("two", 2);
     log::append(&log, &[logged.path("two")], None, &key()).unwrap();
-    assert_eq!(log::included(&zero, &verifier()).unwrap().size, 2);
+    assert_eq!(
+        log::included(&OnDisk::open(&zero).unwrap(), &verifier()).unwrap().size,
+        2
+    );
 }
 
 #[test]
@@ -97,7 +104,7 @@ fn a_proof_of_another_release() {
     let (zero, one) = (logged.path("zero"), logged.path("one"));
     log::prove(&logged.path("log"), &one).unwrap();
     copy(&one.join(PROOF), &zero.join(PROOF));
-    let finding = log::included(&zero, &verifier()).unwrap_err();
+    let finding = log::included(&OnDisk::open(&zero).unwrap(), &verifier()).unwrap_err();
     assert_eq!(finding, LogFinding::LogRecordNotIncluded { index: 1 });
     assert_eq!(Finding::Log(finding).code(), "log-record-not-included");
 }
@@ -109,7 +116,7 @@ fn a_release_that_was_signed_anew_is_not_the_one_in_the_log() {
     log::prove(&logged.path("log"), &one).unwrap();
     logged.sign("one", 2);
     assert_eq!(
-        log::included(&one, &verifier()).unwrap_err(),
+        log::included(&OnDisk::open(&one).unwrap(), &verifier()).unwrap_err(),
         LogFinding::LogRecordNotIncluded { index: 1 }
     );
     let error = log::prove(&logged.path("log"), &one).unwrap_err();
@@ -124,7 +131,7 @@ fn a_log_of_somebody_else() {
     log::append(&log, std::slice::from_ref(&one), Some(ORIGIN), &other).unwrap();
     log::prove(&log, &one).unwrap();
     assert!(matches!(
-        log::included(&one, &verifier()),
+        log::included(&OnDisk::open(&one).unwrap(), &verifier()),
         Err(LogFinding::LogCheckpointInvalid { .. })
     ));
 }

@@ -15,6 +15,7 @@ use builder::model::key::SigningKey;
 use builder::model::quorum::{Quorum, Verdict};
 use builder::model::release::Manifest;
 use builder::stage::finding::Finding;
+use builder::stage::on_disk::OnDisk;
 use builder::stage::release::Existing;
 use builder::stage::{rebuilds, sign, verify};
 use fixture::publish;
@@ -58,7 +59,7 @@ impl Site {
 
     fn judge(&self, quorum: &str) -> Verdict {
         let quorum = Quorum::parse(quorum).unwrap();
-        rebuilds::verify(&self.release, &self.manifest, Some(&quorum))
+        rebuilds::verify(&OnDisk::open(&self.release).unwrap(), &self.manifest, Some(&quorum))
     }
 
     fn codes(&self, quorum: &str) -> Vec<&'static str> {

@@ -7,10 +7,15 @@ mod fixture;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use builder::mend;
+use builder::mend::{self, Exit};
 use builder::model::release::{MANIFEST, Manifest};
+use builder::stage::explain::Side;
+use builder::stage::export::Release;
 use builder::stage::finding::Finding;
 use builder::stage::release::{Existing, Staging, Stamps};
 use builder::stage::verify;
@@ -338,4 +343,143 @@ fn of_two_builds_at_once_one_is_published() {
     assert_eq!(published, 1);
     assert_eq!(verify::verify(&release, None).unwrap().findings, []);
     assert_eq!(neighbours(parent.path(), "minimal"), Vec::<String>::new());
+}
+
+/// Replaces a file of the release with these texts in turn, each by a rename, while `f` runs.
+fn with_renames<T>(path: &Path, texts: [&str; 2], f: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    let beside = path.with_extension("beside");
+    let beside = path.parent().unwrap().join("..").join(beside.file_name().unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for text in texts.iter().cycle() {
+                fs::write(&beside, text).unwrap();
+                fs::rename(&beside, path).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let outcome = f();
+        done.store(true, Ordering::Relaxed);
+        outcome
+    })
+}
+
+/// What is taken from a release that was judged is what was judged, whatever happens to it meanwhile.
+#[test]
+fn attack_a_file_that_is_renamed_while_the_release_is_verified() {
+    let published = Published::new();
+    let path = published.path("rvps-message.json");
+    let good = fs::read_to_string(&path).unwrap();
+    let evil = good.replace('a', "b");
+    assert_eq!(
+        verify::judge(&published.release)
+            .unwrap()
+            .text("rvps-message.json")
+            .unwrap(),
+        good
+    );
+    let judged = with_renames(&path, [&evil, &good], || {
+        let mut judged = 0;
+        for _ in 0..200 {
+            if let Ok(release) = verify::judge(&published.release) {
+                judged += 1;
+                let text = release.text("rvps-message.json").unwrap();
+                assert_eq!(text, good);
+            }
+        }
+        judged
+    });
+    assert!(judged > 0, "the attack was never late");
+}
+
+/// One file, written in place: who reads it may get half of each.
+#[test]
+fn attack_a_file_that_is_written_in_place_while_the_release_is_verified() {
+    let published = Published::new();
+    let path = published.path("policy.rego");
+    let good = fs::read(&path).unwrap();
+    let evil: Vec<u8> = good.iter().map(|byte| byte ^ 1).collect();
+    let (done, release) = (AtomicBool::new(false), &published.release);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            for text in [&evil, &good].into_iter().cycle() {
+                std::os::unix::fs::FileExt::write_all_at(&file, text, 0).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..200 {
+            let text = verify::judge(release).and_then(|release| release.text("policy.rego"));
+            assert!(text.is_err() || text.unwrap().as_bytes() == good);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn attack_a_document_larger_than_any() {
+    let parent = tempfile::tempdir().unwrap();
+    let release = parent.path().join("minimal");
+    let staging = Staging::begin(&release, Existing::Refuse).unwrap();
+    fill(staging.folder());
+    for (name, size) in [("platform.toml", (1 << 20) + 1), ("image.buildinfo", 4 << 20)] {
+        let file = File::create(staging.folder().join(name)).unwrap();
+        file.set_len(size).unwrap();
+    }
+    staging.publish(origin(), Stamps::new()).unwrap();
+    let findings = verify::verify(&release, None).unwrap().findings;
+    assert_eq!(codes(&findings), ["file-too-large platform.toml"]);
+    let manifest = fs::OpenOptions::new().write(true).open(release.join(MANIFEST));
+    manifest.unwrap().set_len(1 << 30).unwrap();
+    assert_eq!(
+        codes(&verify::verify(&release, None).unwrap().findings),
+        ["manifest-invalid"]
+    );
+}
+
+/// Whoever writes into the release asks only where its files are.
+#[test]
+fn attack_a_release_that_was_changed_and_is_exported_or_explained() {
+    let published = Published::new();
+    let read = || Release::read(&published.release, None).map(drop);
+    let side = || Side::read(&published.release).map(drop);
+    read().unwrap();
+    side().unwrap();
+    let measurements = fs::read_to_string(published.path("measurements.json")).unwrap();
+    fs::write(
+        published.path("measurements.json"),
+        measurements.replacen("\"1", "\"2", 1),
+    )
+    .unwrap();
+    assert_eq!(mend::exit_code(&read().unwrap_err()), Exit::No);
+    assert_eq!(mend::exit_code(&side().unwrap_err()), Exit::No);
+}
+
+/// Runs `begat export` with this shell command in front of it; returns whether it succeeded.
+fn export(release: &Path, to: &Path, before: &str) -> bool {
+    let command = format!("{before}; exec \"$0\" export values \"$1\" --output \"$2\"");
+    let mut shell = Command::new("/bin/sh");
+    let status = shell
+        .args(["-c", &command, env!("CARGO_BIN_EXE_begat")])
+        .args([release, to]);
+    status.stderr(Stdio::null()).status().unwrap().success()
+}
+
+#[test]
+fn attack_a_disk_that_is_full_when_a_file_is_written_that_somebody_named() {
+    let published = Published::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.json");
+    fs::write(&file, "the good ones").unwrap();
+    assert!(!export(&published.release, &file, "trap '' XFSZ; ulimit -f 0"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the good ones");
+    assert!(!export(&published.release, &file, "ulimit -f 0"), "killed as it writes");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the good ones");
+    assert!(export(&published.release, &file, "true"));
+    let values = fs::read(published.path("reference-values.json")).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), values);
 }

@@ -61,7 +61,7 @@ impl Args {
             say("fetch", url);
             vendors.get(url)
         })?;
-        given::replace(&self.evidence, json(&evidence))
+        given::write(&self.evidence, json(&evidence))
     }
 
     fn services(&self) -> Services {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::judging::{Policy, code, machine};
 use crate::mend::{Exit, OrMend as _, Told};
 use crate::model;
-use crate::model::Measurements;
 use crate::stage::appraise::{Appraisal, Wanted};
+use crate::stage::verify;
 use crate::world::given;
 
 /// Works with evidence of TEEs
@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// Event log of the TD (the data of its CCEL table)
     #[arg(long, value_name = "LOG", requires = "tdx")]
     ccel: Option<PathBuf>,
-    /// The release that the VM must run
+    /// The release that the VM must run; it is verified first
     #[arg(long, value_name = "RELEASE")]
     release: Option<PathBuf>,
     #[command(flatten)]
@@ -87,7 +87,8 @@ impl Command {
 impl Args {
     fn run(self) -> Result<()> {
         let evidence = self.evidence()?;
-        let measurements = self.release.as_deref().map(measurements).transpose()?;
+        let judged = self.release.as_deref().map(verify::judge).transpose()?;
+        let measurements = judged.map(|release| release.measurements()).transpose()?;
         let wanted = Wanted {
             launches: measurements.as_ref().map(|said| said.launches.as_slice()),
             bound: None,
@@ -149,12 +150,6 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 fn certificates(file: &Path) -> Result<Vec<Bytes>> {
     let problem = format!("cannot read the certificates in {}", file.display());
     evidence::certificates(&read(file)?).or_mend(Exit::Usage, problem, "give certificates in DER or PEM")
-}
-
-fn measurements(release: &Path) -> Result<Measurements> {
-    let path = release.join("measurements.json");
-    let bytes = given::read(&path, 1 << 30, "name the folder of a release")?;
-    Measurements::parse(&String::from_utf8_lossy(&bytes))
 }
 
 fn people(appraisal: &Appraisal) {

@@ -11,7 +11,7 @@ use crate::stage::explain::{self, Difference, Explanation, Line, Side, Verdict};
 /// Says why two values differ: which event, file, package or choice of the host makes the difference
 ///
 /// Each side is the folder of a release, an event log (binary_bios_measurements of a TPM, or the data of a TD's CCEL
-/// table), a report of SEV-SNP or a TDX quote. Nothing of it is verified. Exits with 0 if they agree, with 1 if not.
+/// table), a report of SEV-SNP or a TDX quote. Of these only a release is verified. Exits with 0 if they agree, with 1 if not.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// What was predicted: a release, or a log

@@ -7,14 +7,12 @@ use serde_json::{Value, json};
 
 use super::words;
 use crate::mend::{Exit, OrMend as _};
-use crate::model;
 use crate::model::lock::{Package, Tree};
 use crate::model::measurements::Measurement;
 use crate::model::release::{FileName, Stamp};
+use crate::model::{self, file};
 use crate::model::{Lock, Manifest, Measurements};
-use crate::stage::parse::LOCK;
-use crate::stage::verify;
-use crate::world::files;
+use crate::stage::on_disk::OnDisk;
 
 /// Shows what a release says about itself
 ///
@@ -46,10 +44,11 @@ impl Args {
 
 /// Prints what the release in `folder` says about itself.
 pub(super) fn show(folder: &Path, json: bool) -> Result<()> {
+    let on_disk = OnDisk::open(folder)?;
     let release = Release {
-        manifest: verify::manifest(folder)?,
-        measurements: Measurements::parse(&read(folder, "measurements.json")?)?,
-        lock: Lock::parse(&read(folder, LOCK)?)?,
+        manifest: on_disk.manifest()?,
+        measurements: Measurements::parse(&read(&on_disk, file::MEASUREMENTS)?)?,
+        lock: Lock::parse(&read(&on_disk, file::LOCK)?)?,
     };
     match json {
         true => print!("{}", model::json(&release.machine())),
@@ -58,10 +57,11 @@ pub(super) fn show(folder: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn read(folder: &Path, name: &str) -> Result<String> {
-    let path = folder.join(name);
-    let problem = format!("cannot read {}", path.display());
-    files::text(&path).or_mend(Exit::No, problem, "see what is missing: begat verify DIR")
+fn read(release: &OnDisk, name: &str) -> Result<String> {
+    let problem = format!("cannot read {}", release.path().join(name).display());
+    release
+        .text(name)
+        .or_mend(Exit::No, problem, "see what is missing: begat verify DIR")
 }
 
 impl Release {

@@ -6,14 +6,13 @@ use anyhow::Result;
 use measure::Sha256;
 use serde_json::json;
 
-use crate::mend::{Exit, OrMend as _, Told};
+use crate::mend::{Exit, Told};
 use crate::model;
 use crate::model::Lock;
 use crate::model::payload::Payload;
 use crate::stage::itself::Itself;
 use crate::stage::parse::LOCK;
 use crate::stage::verify;
-use crate::world::files;
 
 /// Prints what this program was compiled from, and whether a release has it
 ///
@@ -51,18 +50,11 @@ impl Args {
 
     /// The lock of a release whose files are those of its manifest.
     fn lock(&self) -> Result<Option<Lock>> {
-        const LIMIT: u64 = 1 << 26;
         let Some(folder) = &self.release else {
             return Ok(None);
         };
-        let shown = folder.display();
-        if !verify::verify(folder, None)?.findings.is_empty() {
-            let problem = format!("{shown} is not what its manifest says");
-            return Err(Exit::No.because(problem, format!("see why: begat verify {shown}")));
-        }
-        let text = files::read(&folder.join(LOCK), LIMIT);
-        let text = text.or_mend(Exit::Usage, format!("{shown} has no {LOCK}"), "name a release of begat")?;
-        Lock::parse(&String::from_utf8_lossy(&text)).map(Some)
+        let release = verify::verify(folder, None)?.judged()?;
+        Lock::parse(&release.text(LOCK)?).map(Some)
     }
 }
 

@@ -7,11 +7,10 @@ use anyhow::Result;
 use super::signing::Terms;
 use super::supply::Supply;
 use crate::mend::Exit;
-use crate::model::record::{self, RECORD, Record};
+use crate::model::record::{self, Record};
 use crate::stage::compile::Means;
 use crate::stage::parse::Project;
-use crate::stage::{job, lock};
-use crate::world::given;
+use crate::stage::{job, lock, verify};
 use crate::world::workspace::Workspace;
 
 /// Packs all that a builder needs to build a recipe, or to measure a release again and sign it
@@ -94,7 +93,9 @@ impl Args {
 }
 
 fn record_of(release: &Path) -> Result<Record> {
-    const LIMIT: u64 = 1 << 20;
-    let bytes = given::read(&release.join(RECORD), LIMIT, "name the folder of a signed release")?;
-    Record::parse(&String::from_utf8_lossy(&bytes))
+    let unsigned = || {
+        let problem = format!("{} has no record", release.display());
+        Exit::Usage.because(problem, "name the folder of a signed release")
+    };
+    verify::judge(release)?.record.ok_or_else(unsigned)
 }

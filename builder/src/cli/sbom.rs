@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::judging::{code, machine};
 use crate::mend::{Exit, Told};
 use crate::model;
-use crate::stage::account::{Account, Finding, account};
+use crate::stage::account::{Account, account};
+use crate::stage::finding::Finding;
+use crate::stage::verify;
 use crate::world::Environment;
 use crate::world::store::Store;
 
@@ -17,7 +20,7 @@ pub(super) enum Sbom {
     Check(Args),
 }
 
-/// Reads every file of a release's images again and compares it with files.jsonl, the three bills of materials, the
+/// Compares a release with its manifest, reads every file of its images again and compares it with files.jsonl, the three bills of materials, the
 /// lock and, where the store has them, the packages; and every byte of its disk with what is in it
 ///
 /// Exits with 0 if the documents are true, with 1 if there are findings.
@@ -44,23 +47,28 @@ impl Sbom {
 impl Args {
     fn run(&self) -> Result<()> {
         let store = Store::locate(self.store.as_deref(), &Environment::of_this_process())?;
-        let account = account(&self.release, &store)?;
+        let mut verdict = verify::verify(&self.release, None)?;
+        let account = account(&verdict.on_disk, &store)?;
+        verdict
+            .findings
+            .extend(account.findings.iter().cloned().map(Finding::Account));
+        verdict.see_changes();
         match self.json {
-            true => print!("{}", model::json(&machine(&account))),
-            false => self.people(&account),
+            true => print!("{}", model::json(&report(&account, &verdict.findings))),
+            false => self.people(&account, &verdict.findings),
         }
-        if account.findings.is_empty() {
+        if verdict.findings.is_empty() {
             return Ok(());
         }
         Err(Told(Exit::No).into())
     }
 
-    fn people(&self, account: &Account) {
+    fn people(&self, account: &Account, findings: &[Finding]) {
         let shown = self.release.display();
-        for finding in &account.findings {
+        for finding in findings {
             println!("{}: {finding}", code(finding));
         }
-        match account.findings.len() {
+        match findings.len() {
             0 => println!(
                 "{shown}: {} paths and {} packages are accounted for",
                 account.paths, account.packages
@@ -74,19 +82,9 @@ impl Args {
     }
 }
 
-/// The name of this kind of finding; it does not change between versions.
-fn code(finding: &Finding) -> String {
-    json!(finding)["code"].as_str().unwrap_or_default().into()
-}
-
-fn machine(account: &Account) -> Value {
-    let finding = |finding: &Finding| {
-        let mut value = json!(finding);
-        value["message"] = finding.to_string().into();
-        value
-    };
+fn report(account: &Account, findings: &[Finding]) -> Value {
     json!({
-        "findings": account.findings.iter().map(finding).collect::<Vec<_>>(),
+        "findings": findings.iter().map(machine).collect::<Vec<_>>(),
         "not-checked": account.unchecked,
         "packages": account.packages,
         "paths": account.paths,

@@ -1,6 +1,6 @@
 //! `begat verify`: is this release what it says, and was it built where it should be?
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use measure::Sha256;
@@ -62,13 +62,16 @@ impl Args {
         };
         let judge = verifier.judge();
         let mut verdict = verify_whole(&self.release, self.digest, &demand)?;
-        let logged = self.log.as_ref().map(|key| log::included(&self.release, key));
+        let logged = self.log.as_ref().map(|key| log::included(&verdict.on_disk, key));
         verdict.findings.extend(logged.and_then(Result::err).map(Finding::Log));
-        let votes = verdict.rebuilds(&self.release, judge.quorum);
+        let votes = verdict.rebuilds(judge.quorum);
         let mut unchecked = self.unchecked(&verdict, judge.quorum);
         for (findings, left) in [self.look_closer(&verdict)?, self.judge_builder(&verdict, &judge)?] {
             verdict.findings.extend(findings);
             unchecked.extend(left);
+        }
+        if self.deep {
+            verdict.see_changes();
         }
         match self.json {
             true => print!("{}", model::json(&report(&verdict, &votes, &unchecked))),
@@ -86,20 +89,15 @@ impl Args {
             return Ok((Vec::new(), vec!["every file of the images: --deep".into()]));
         }
         let store = Store::locate(None, &Environment::of_this_process())?;
-        let account = account(&self.release, &store)?;
+        let account = account(&verdict.on_disk, &store)?;
         let findings = account.findings.into_iter().map(Finding::Account);
         Ok((findings.collect(), account.unchecked))
     }
 
     /// Judges by the policy who built the release, where it names somebody or has evidence of it, and whether it is wanted.
     fn judge_builder(&self, verdict: &Verdict, judge: &Judge<'_>) -> Result<(Vec<Finding>, Vec<String>)> {
-        let demand = Demand {
-            key: None,
-            at: judge.at,
-        };
-        let read = |folder: &PathBuf| Generation::read(folder, &demand);
-        let parent = self.parent.as_ref().map(read).transpose()?;
-        let Some(mut generation) = Generation::of(&self.release, verdict) else {
+        let parent = self.parent.as_deref().map(Generation::read_at_any_time).transpose()?;
+        let Some(mut generation) = Generation::of(verdict) else {
             // nobody built and signed it whom a policy could be about
             let unsigned = (parent.is_some() || self.judging.is_given()).then_some(Finding::Unsigned);
             return Ok((unsigned.into_iter().collect(), vec!["evidence, of who built it".into()]));
@@ -111,9 +109,10 @@ impl Args {
         if generation.claims.is_empty() && generation.findings.is_empty() {
             generation.unchecked.insert("who built it: there is no evidence".into());
         }
-        if let Some(parent) = &self.parent {
-            let what = format!("whether {} deserves trust: begat chain verify", parent.display());
+        if let Some(parent) = parent {
+            let what = format!("who built {}: begat chain verify", parent.folder.display());
             generation.unchecked.insert(what);
+            generation.findings.extend(parent.in_its_folder());
         }
         let known = |finding: &Finding| verdict.findings.contains(finding);
         generation.findings.retain(|finding| !known(finding));
@@ -190,11 +189,11 @@ fn report(verdict: &Verdict, votes: &[Vote], unchecked: &[String]) -> Value {
 
 impl Verdict {
     /// What rebuilders say, with the findings that follow added to these.
-    fn rebuilds(&mut self, release: &Path, quorum: Option<&Quorum>) -> Vec<Vote> {
+    fn rebuilds(&mut self, quorum: Option<&Quorum>) -> Vec<Vote> {
         let Some(manifest) = &self.manifest else {
             return Vec::new();
         };
-        let verdict = rebuilds::verify(release, manifest, quorum);
+        let verdict = rebuilds::verify(&self.on_disk, manifest, quorum);
         self.findings.extend(verdict.findings.into_iter().map(Finding::Rebuild));
         verdict.votes
     }

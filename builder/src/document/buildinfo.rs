@@ -13,7 +13,7 @@ use crate::model::recipe::Recipe;
 use crate::model::release::{FileName, Stamp};
 
 /// The name of the file in a release.
-pub const FILE: &str = "image.buildinfo";
+pub use crate::model::file::BUILDINFO as FILE;
 
 /// Images are built for this architecture, by tools of the same one.
 const ARCHITECTURE: &str = "amd64";

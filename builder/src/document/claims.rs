@@ -31,7 +31,13 @@ impl Claims {
         let documents = subject.documents.iter();
         let documents = documents.filter_map(|(file, text)| Statement::about_document(manifest, file, text));
         let mut statements: Vec<Statement> = [provenance].into_iter().chain(documents).collect();
-        let record = Record::new(manifest, run.id, terms, key, statements.iter().map(named).collect());
+        let record = Record::new(
+            manifest,
+            run.id,
+            terms,
+            key,
+            statements.iter().map(Statement::named).collect(),
+        );
         statements.push(Statement::about_record(manifest, &record));
         Self { record, statements }
     }
@@ -42,9 +48,12 @@ impl Claims {
     }
 }
 
-fn named(statement: &Statement) -> Named {
-    Named {
-        name: statement.name.clone(),
-        sha256: statement.digest(),
+impl Statement {
+    /// Returns how a record names it.
+    pub fn named(&self) -> Named {
+        Named {
+            name: self.name.clone(),
+            sha256: self.digest(),
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use data_encoding::BASE64;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::model::{self, key::PublicKey};
 
@@ -78,7 +78,31 @@ impl Bundle<'_> {
     /// # Errors
     /// Why it is no such bundle.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let written: Written = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        Encoded::parse(text)?.decode()
+    }
+
+    /// Whether `key` has signed the payload.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        key.verifies(&pae(&self.payload), &self.signature)
+    }
+}
+
+/// A bundle whose payload is as it was written: it may have dozens of MiB.
+#[derive(Debug)]
+pub struct Encoded<'a> {
+    payload: Cow<'a, str>,
+    pub signature: Vec<u8>,
+    /// What names the key.
+    pub key: String,
+}
+
+impl<'a> Encoded<'a> {
+    /// Reads a bundle as [`Bundle::parse`] does.
+    ///
+    /// # Errors
+    /// Why it is no such bundle.
+    pub fn parse(text: &'a str) -> Result<Self, String> {
+        let written: Written<'a> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let envelope = written.dsse_envelope;
         same("media type", &written.media_type, BUNDLE)?;
         same("payload type", &envelope.payload_type, PAYLOAD_TYPE)?;
@@ -90,18 +114,41 @@ impl Bundle<'_> {
             &signature.keyid,
             &written.verification_material.public_key.hint,
         )?;
-        let decode = |text: &str| BASE64.decode(text.as_bytes()).map_err(|error| error.to_string());
         Ok(Self {
-            payload: decode(&envelope.payload)?.into(),
+            payload: envelope.payload,
             signature: decode(&signature.sig)?,
             key: signature.keyid.clone(),
         })
     }
 
-    /// Whether `key` has signed the payload.
-    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        key.verifies(&pae(&self.payload), &self.signature)
+    /// Whether its payload is this one; nothing is decoded for it.
+    pub fn is_of(&self, payload: &[u8]) -> bool {
+        /// A multiple of what has no padding in base64, in bytes.
+        const PIECE: usize = 3 << 14;
+        let mut left = self.payload.as_bytes();
+        let same = payload.chunks(PIECE).all(|piece| {
+            let rest = left.strip_prefix(BASE64.encode(piece).as_bytes());
+            left = rest.unwrap_or_default();
+            rest.is_some()
+        });
+        same && left.is_empty()
     }
+
+    /// Returns the bundle with its payload.
+    ///
+    /// # Errors
+    /// A payload that is no base64.
+    pub fn decode(self) -> Result<Bundle<'static>, String> {
+        Ok(Bundle {
+            payload: decode(&self.payload)?.into(),
+            signature: self.signature,
+            key: self.key,
+        })
+    }
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, String> {
+    BASE64.decode(text.as_bytes()).map_err(|error| error.to_string())
 }
 
 fn same(what: &str, found: &str, wanted: &str) -> Result<(), String> {
@@ -124,11 +171,13 @@ struct Written<'a> {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Material {
     public_key: Hint,
-    /// Entries of a log and time stamps that somebody has added: they are not read.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tlog_entries: Vec<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    timestamp_verification_data: Option<Value>,
+    /// Entries of a log and time stamps that somebody has added: they may be there, and are not read.
+    #[expect(dead_code, reason = "they are not read")]
+    #[serde(default, skip_serializing)]
+    tlog_entries: Vec<IgnoredAny>,
+    #[expect(dead_code, reason = "they are not read")]
+    #[serde(default, skip_serializing)]
+    timestamp_verification_data: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -155,6 +204,8 @@ struct Signature {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     /// The example of the DSSE specification's protocol.md, with our type in place of its own.
@@ -183,6 +234,24 @@ mod tests {
     #[test]
     fn a_bundle_is_read_as_it_was_written() {
         assert_eq!(Bundle::parse(&bundle().text()), Ok(bundle()));
+    }
+
+    #[test]
+    fn a_payload_is_compared_as_it_is_written() {
+        for length in [0, 1, 2, 3, 49_151, 49_152, 49_153, 200_000] {
+            let payload = vec![7; length];
+            let bundle = Bundle {
+                payload: payload.as_slice().into(),
+                ..bundle()
+            };
+            let text = bundle.text();
+            let encoded = Encoded::parse(&text).unwrap();
+            assert!(encoded.is_of(&payload), "{length}");
+            assert!(!encoded.is_of(&[payload.as_slice(), b"x"].concat()), "{length}");
+            assert!(length == 0 || !encoded.is_of(&payload[1..]), "{length}");
+            assert!(length == 0 || !encoded.is_of(&vec![8; length]), "{length}");
+            assert_eq!(encoded.decode().unwrap().payload, payload);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::model::release::Stamp;
 use crate::model::{Lock, Manifest};
 
 /// The name of the file in a release.
-pub const FILE: &str = "provenance.intoto.json";
+pub use crate::model::file::PROVENANCE as FILE;
 
 /// One run of a builder.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -33,7 +33,7 @@ struct Message {
 }
 
 /// The name of the file in a release.
-pub const FILE: &str = "rvps-message.json";
+pub use crate::model::file::MESSAGE as FILE;
 
 /// In bytes: gRPC takes 4 MiB, and the message has a little around it.
 const LIMIT: usize = (4 << 20) - 1024;

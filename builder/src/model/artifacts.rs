@@ -2,34 +2,9 @@
 
 use measure::Sha256;
 
+pub use super::file;
 use crate::model::recipe::Platform;
 use crate::model::volume;
-
-/// Names of the files of a release.
-pub mod file {
-    pub const COMMAND_LINE: &str = "cmdline";
-    pub const DISK: &str = "disk.raw";
-    pub const INITRD: &str = "initrd.cpio.zst";
-    pub const KERNEL: &str = "vmlinuz";
-    pub const ROOT: &str = "rootfs.erofs";
-    pub const UKI: &str = "uki.efi";
-    pub const VERITY: &str = "rootfs.verity";
-}
-
-/// Whether a file of a release is one of those that boot: its kernel, images and firmware, not its documents.
-pub fn boots(name: &str) -> bool {
-    let fixed = [
-        file::COMMAND_LINE,
-        file::DISK,
-        file::INITRD,
-        file::KERNEL,
-        file::ROOT,
-        file::UKI,
-        file::VERITY,
-    ];
-    let of_volume = volume::Name::of_image(name).or_else(|| volume::Name::of_verity(name));
-    fixed.contains(&name) || of_volume.is_some() || name.ends_with(".fd")
-}
 
 /// What was assembled, beside the files themselves.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod contents;
+pub mod file;
 pub mod init_data;
 pub mod job;
 pub mod key;

@@ -18,7 +18,7 @@ use super::release::{FileName, Manifest};
 use crate::mend::{Exit, OrMend as _};
 
 /// The name of the record in a release.
-pub const RECORD: &str = "record.json";
+pub use super::file::RECORD;
 
 /// The version of the format that this begat writes and reads.
 const VERSION: u32 = 1;

@@ -18,7 +18,7 @@ use crate::mend::{Exit, OrMend as _};
 const VERSION: u32 = 1;
 
 /// The name of the manifest in a release; it does not list itself.
-pub const MANIFEST: &str = "manifest.json";
+pub use super::file::MANIFEST;
 
 /// What a release is made from.
 #[derive(Clone, Debug, Eq, PartialEq)]

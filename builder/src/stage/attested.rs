@@ -16,9 +16,10 @@ use crate::stage::account::account;
 use crate::stage::chain::{COMPLETION, DISPATCH};
 use crate::stage::collect::{self, Places, ReportData, Source};
 use crate::stage::finding::Finding;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::recompute::recompute;
 use crate::stage::release::Existing;
-use crate::stage::sign::Written;
+use crate::stage::sign::{Signable, Written};
 use crate::stage::{say, sign};
 use crate::world::clock;
 use crate::world::environment::Environment;
@@ -104,14 +105,14 @@ impl Witness<'_> {
 /// A release with findings, each of which is told; another one than was ordered; no TEE; a full disk.
 pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &Attesting) -> Result<Claims> {
     let started_on = clock::now();
-    let subject = sign::subject(folder, existing)?;
+    let Signable { subject, on_disk } = sign::subject(folder, existing)?;
     let origin = &subject.manifest.origin;
     ordered.check(origin.lock)?;
     let (key, id) = (sign::ephemeral()?, sign::build_id()?);
     let request = Request::new(id, ordered.terms.clone(), origin, &key.public());
     let silent = |silence: Silence| silence.into_error(collect::mends(attesting.source));
     let witness = attesting.ask(&request).map_err(silent)?;
-    look_at(folder)?;
+    look_at(&on_disk)?;
     let times = Times {
         started_on,
         finished_on: clock::now(),
@@ -125,12 +126,14 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
 }
 
 /// Reads all that is in the release.
-fn look_at(folder: &Path) -> Result<()> {
+fn look_at(release: &OnDisk) -> Result<()> {
     say("attest", "measurements, images and bills of materials, once more");
     let store = Store::locate(None, &Environment::of_this_process())?;
-    let account = account(folder, &store)?;
+    let account = account(release, &store)?;
     let untrue = account.findings.into_iter().map(Finding::Account);
-    let findings: Vec<Finding> = recompute(folder).into_iter().chain(untrue).collect();
+    let findings = recompute(release).into_iter().chain(untrue);
+    let changed = release.changed().into_iter().map(|file| Finding::FileChanged { file });
+    let findings: Vec<Finding> = findings.chain(changed).collect();
     account
         .unchecked
         .iter()
@@ -139,6 +142,6 @@ fn look_at(folder: &Path) -> Result<()> {
         return Ok(());
     }
     findings.iter().for_each(|finding| eprintln!("{finding}"));
-    let problem = format!("{} is not what its documents say: nothing was signed", folder.display());
+    let problem = format!("{} is not what its documents say: nothing was signed", release.shown());
     Err(Exit::No.because(problem, "build it again, from its lock"))
 }

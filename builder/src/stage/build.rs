@@ -23,6 +23,7 @@ use crate::stage::describe::{self, Described};
 use crate::stage::export::{self, PROFILE};
 use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
+use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::Packages;
 use crate::stage::parse::LOCK;
 use crate::stage::release::{Hashes, Staging, Stamps};
@@ -146,7 +147,7 @@ impl Build<'_> {
         let hashes = staging.hashes()?;
         let stamps = hashes.iter().map(|(name, (stamp, _))| (name.clone(), *stamp)).collect();
         let launches = measure::launches(&self.means.project.recipe.launch, &artifacts, &stamps)?;
-        let measurements = Measured::read(&launches, folder)?.measure(launches)?;
+        let measurements = Measured::read(&launches, &OnDisk::open(folder)?)?.measure(launches)?;
         say("release", "documents and manifest");
         self.write_documents(folder, (&artifacts, &packages), (&stamps, &hashes), &measurements)?;
         Ok(stamps)

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -18,7 +19,8 @@ use measure::{Sha256, Sha384};
 use serde_json::Value;
 
 use crate::document::provenance::{self, Builder, Machine, Run, Times};
-use crate::mend::Exit;
+use crate::mend::{Exit, OrMend as _};
+use crate::model::file;
 use crate::model::quorum::{self, Quorum};
 use crate::model::record::Binding;
 use crate::model::request::Request;
@@ -26,19 +28,15 @@ use crate::model::trust::Root;
 use crate::model::{Lock, Manifest, Measurements, Record, Trust};
 use crate::stage::appraise::{self, Appraisal, Judge, Wanted};
 use crate::stage::finding::Finding;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::parse::LOCK;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{self, Verdict};
 use crate::stage::{pins, rebuilds};
-use crate::world::files;
 
 /// Evidence of the machine that built a release, below its folder: before anything of the recipe ran, over the request, and
 /// at the end, over the record.
-pub const DISPATCH: &str = "evidence/dispatch.json";
-pub const COMPLETION: &str = "evidence/completion.json";
-
-/// What evidence has at most, in bytes: an event log has some hundred KiB.
-const LIMIT: u64 = 16 << 20;
+pub use crate::model::file::{COMPLETION, DISPATCH};
 
 /// A release and its place in a chain.
 #[derive(Debug)]
@@ -54,6 +52,9 @@ pub struct Generation {
     pub claims: BTreeMap<String, Value>,
     /// What the machines had vouched for.
     report_data: BTreeMap<String, Vec<u8>>,
+    /// The very files that were judged.
+    on_disk: Arc<OnDisk>,
+    /// What it predicts, if nothing but its time is wrong with its files and signatures.
     measurements: Measurements,
     run: Option<(Builder, Option<Times>)>,
     /// Programs that the build took by the digest of the lock, and did not compile.
@@ -66,33 +67,50 @@ impl Generation {
     /// # Errors
     /// A folder that is no signed release.
     pub fn read(folder: &Path, demand: &Demand) -> Result<Self> {
-        let verdict = verify::verify_whole(folder, None, demand)?;
-        let shown = folder.display();
-        let mut generation = Self::of(folder, &verdict).ok_or_else(|| {
+        Self::of_verdict(&verify::verify_whole(folder, None, demand)?)
+    }
+
+    /// As [`read`](Self::read), whoever has signed it, and whether or not it is valid now.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_at_any_time(folder: &Path) -> Result<Self> {
+        Self::of_verdict(&verify::verify_at_any_time(folder, None)?)
+    }
+
+    fn of_verdict(verdict: &Verdict) -> Result<Self> {
+        let shown = verdict.on_disk.shown();
+        let mut generation = Self::of(verdict).ok_or_else(|| {
             let problem = format!("{shown} is no signed release, and so no part of a chain");
             Exit::No.because(problem, format!("see why: begat verify {shown}"))
         })?;
         if !verdict.measured {
             generation.unchecked.insert(verify::ARTIFACTS.into());
         }
+        generation.on_disk.close(); // a chain may be longer than a process has handles
         Ok(generation)
     }
 
-    /// Returns the generation that the release in `folder` is, of which this was found out; nothing if it is not signed.
-    pub fn of(folder: &Path, verdict: &Verdict) -> Option<Self> {
-        let measurements = text(folder, "measurements.json").and_then(|text| Measurements::parse(&text));
-        let run = text(folder, provenance::FILE).ok();
+    /// Returns the generation that the release is of which this was found out; nothing if it is not signed.
+    pub fn of(verdict: &Verdict) -> Option<Self> {
+        let release = &verdict.on_disk;
+        let judged = verdict.findings.iter().all(Finding::is_about_time);
+        let measurements = judged.then(|| text(release, file::MEASUREMENTS));
+        let measurements = measurements.map(|text| text.and_then(|text| Measurements::parse(&text)));
+        let run = text(release, provenance::FILE).ok();
         let run = run.and_then(|text| provenance::run(&text).ok());
-        let taken = run.as_ref().map(|run| taken(folder, run)).unwrap_or_default();
+        let taken = run.as_ref().map(|run| taken(release, run)).unwrap_or_default();
         Some(Self {
-            folder: folder.into(),
+            folder: release.path().into(),
+            on_disk: Arc::clone(release),
             manifest: verdict.manifest.clone()?,
             record: verdict.record.clone()?,
             findings: verdict.findings.clone(),
             unchecked: BTreeSet::new(),
             claims: BTreeMap::new(),
             report_data: BTreeMap::new(),
-            measurements: measurements.unwrap_or_default(), // what cannot be read is a finding already, or nobody's launch
+            // what cannot be read is a finding already, or nobody's launch
+            measurements: measurements.and_then(Result::ok).unwrap_or_default(),
             run: run.map(|run| (run.builder, run.times)),
             taken,
         })
@@ -101,6 +119,17 @@ impl Generation {
     /// Returns the digest that names the release.
     pub fn release(&self) -> Sha256 {
         self.manifest.digest()
+    }
+
+    /// Returns the bytes of one of its files: those that were judged.
+    ///
+    /// # Errors
+    /// A file that it has not, or that somebody has changed meanwhile.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let problem = || format!("cannot read {name} of {}", self.folder.display());
+        self.on_disk
+            .bytes(name)
+            .or_mend(Exit::No, problem(), "verify the chain again")
     }
 
     /// Returns the number of the generation.
@@ -123,7 +152,7 @@ impl Generation {
         let (request, record) = (Request::of(&self.record).text(), self.record.text());
         let mut instances = Vec::new();
         for (file, bound) in [(DISPATCH, &request), (COMPLETION, &record)] {
-            match evidence(&self.folder, file) {
+            match evidence(&self.on_disk, file) {
                 Ok(Some(evidence)) => {
                     let wanted = Wanted {
                         launches: parent.map(|parent| parent.measurements.launches.as_slice()),
@@ -173,7 +202,7 @@ impl Generation {
     /// The lock, if it is that which the manifest names.
     fn lock(&self) -> Result<Lock, Finding> {
         let wanted = self.manifest.origin.lock;
-        let text = text(&self.folder, LOCK).ok();
+        let text = text(&self.on_disk, LOCK).ok();
         let text = text.filter(|text| Sha256::of(text) == wanted);
         let lock = text.and_then(|text| Lock::parse(&text).ok());
         lock.ok_or(Finding::LockDiffers { wanted })
@@ -234,7 +263,7 @@ impl Generation {
     /// Judges what rebuilders say. A quorum is for releases that no evidence vouches for; that somebody whom it names says
     /// that another release came out counts against any.
     fn judge_rebuilds(&mut self, quorum: Option<&Quorum>) {
-        let verdict = rebuilds::verify(&self.folder, &self.manifest, quorum);
+        let verdict = rebuilds::verify(&self.on_disk, &self.manifest, quorum);
         let first = self.record.terms.previous.is_none();
         let counts = |finding: &quorum::Finding| first || !matches!(finding, quorum::Finding::QuorumNotMet { .. });
         let findings = verdict.findings.into_iter().filter(counts);
@@ -306,6 +335,14 @@ impl Generation {
             ),
             None => "when it was built, which it does not say: its evidence was judged as of now".into(),
         }
+    }
+
+    /// Returns what is said against this release, by the name of its folder: for a verdict about
+    /// another one, which need not be valid at the same time.
+    pub fn in_its_folder(self) -> impl Iterator<Item = Finding> {
+        let Self { folder, findings, .. } = self;
+        let lasting = findings.into_iter().filter(|finding| !finding.is_about_time());
+        lasting.map(move |finding| finding.in_folder(&folder))
     }
 
     fn take(&mut self, file: &str, appraisal: Appraisal) {
@@ -469,15 +506,13 @@ fn appraise(judge: &Judge<'_>, evidence: &Evidence, wanted: &Wanted<'_>, made: O
     }
 }
 
-fn text(folder: &Path, name: &str) -> Result<String> {
-    Ok(String::from_utf8(
-        files::read(&folder.join(name), LIMIT).with_context(|| format!("cannot read {name}"))?,
-    )?)
+fn text(release: &OnDisk, name: &str) -> Result<String> {
+    release.text(name).with_context(|| format!("cannot read {name}"))
 }
 
 /// The programs of the lock that a run has not compiled.
-fn taken(folder: &Path, run: &Run) -> Vec<String> {
-    let lock = text(folder, LOCK).and_then(|text| Lock::parse(&text));
+fn taken(release: &OnDisk, run: &Run) -> Vec<String> {
+    let lock = text(release, LOCK).and_then(|text| Lock::parse(&text));
     let payloads = lock.map(|lock| lock.payload).unwrap_or_default(); // what cannot be read is a finding already
     let compiled = payloads.into_iter().filter(|payload| payload.compiled.is_some());
     let names = compiled.map(|payload| payload.name.to_string());
@@ -485,12 +520,12 @@ fn taken(folder: &Path, run: &Run) -> Vec<String> {
 }
 
 /// Reads evidence of a release; nothing where there is none.
-fn evidence(folder: &Path, name: &str) -> Result<Option<Evidence>, Finding> {
+fn evidence(release: &OnDisk, name: &str) -> Result<Option<Evidence>, Finding> {
     let unreadable = |why: String| Finding::EvidenceUnreadable {
         file: name.into(),
         why: why.replace(char::is_control, " "),
     };
-    match files::read(&folder.join(name), LIMIT) {
+    match release.bytes(name) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| unreadable(error.to_string())),
@@ -506,19 +541,18 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Reads releases; the same one given twice counts once.
+    /// Reads releases. The same folder given twice counts once, where it comes last; another folder with the same release
+    /// is judged as well.
     ///
     /// # Errors
     /// A folder that is no signed release.
     pub fn read(folders: &[PathBuf], demand: &Demand) -> Result<Self> {
-        let mut known = BTreeSet::new();
-        let mut generations = Vec::new();
-        for folder in folders {
-            let generation = Generation::read(folder, demand)?;
-            if known.insert(generation.record.digest()) {
-                generations.push(generation);
-            }
-        }
+        let place = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        let places: Vec<PathBuf> = folders.iter().map(place).collect();
+        let last = |index: usize| !places[index + 1..].contains(&places[index]);
+        let folders = folders.iter().enumerate().filter(|(index, _)| last(*index));
+        let read = folders.map(|(_, folder)| Generation::read(folder, demand));
+        let generations = read.collect::<Result<_>>()?;
         Ok(Self { generations })
     }
 
@@ -558,13 +592,25 @@ impl Chain {
         if let Some(first) = line.first_mut() {
             first.judge_root(judge);
         }
+        judge_copies(&mut self.generations, &line, judge);
         let mut findings = stolen(&line);
         findings.extend(forks(&line, &self.generations));
+        findings.extend(self.generations.into_iter().flat_map(Generation::in_its_folder));
         if let Some(last) = line.last_mut() {
             last.findings.extend(findings);
             last.judge_at_hand(judge, wanted);
         }
         line
+    }
+}
+
+/// Judges who built the releases that have the record of one of the line, and may have other evidence.
+fn judge_copies(others: &mut [Generation], line: &[Generation], judge: &Judge<'_>) {
+    for (index, one) in line.iter().enumerate() {
+        let parent = index.checked_sub(1).map(|parent| &line[parent]);
+        let record = one.record.digest();
+        let copies = others.iter_mut().filter(|other| other.record.digest() == record);
+        copies.for_each(|copy| copy.judge(parent, judge));
     }
 }
 

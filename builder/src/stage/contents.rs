@@ -1,9 +1,7 @@
 //! Images in, their paths out: read back from the bytes of a finished release.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use data_encoding::BASE64;
@@ -17,7 +15,8 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::contents::{Image, Kind, Node, escape};
 use crate::model::volume;
-use crate::world::files::{self, Opened};
+use crate::stage::on_disk::OnDisk;
+use crate::world::files::{self, Opened, Reader};
 use crate::world::parallel;
 
 /// What an initrd may unpack to, in bytes: some fifty times what one has.
@@ -29,8 +28,8 @@ const MEND: &str = "do not use the release: build it anew";
 ///
 /// # Errors
 /// Files that cannot be read, and images that are damaged.
-pub fn read(release: &Path) -> Result<Vec<Node>> {
-    let volumes = volumes(release)?;
+pub fn read(release: &OnDisk) -> Result<Vec<Node>> {
+    let volumes = release.volumes();
     let volumes = volumes.iter().map(volume::Name::image);
     let images = [file::ROOT.to_owned()].into_iter().chain(volumes);
     let of_image = |image: String| {
@@ -38,23 +37,17 @@ pub fn read(release: &Path) -> Result<Vec<Node>> {
         nodes.or_mend(Exit::No, format!("cannot read {image}"), MEND)
     };
     let images = || images.map(of_image).collect::<Result<Vec<_>>>();
-    let (images, initrd) = parallel::both(images, || of_initrd(&release.join(file::INITRD)));
+    let initrd = || {
+        release
+            .file(file::INITRD)
+            .context("cannot open it")
+            .and_then(|initrd| of_initrd(&initrd))
+    };
+    let (images, initrd) = parallel::both(images, initrd);
     let initrd = initrd.or_mend(Exit::No, format!("cannot read {}", file::INITRD), MEND)?;
     let mut nodes: Vec<Node> = images?.into_iter().flatten().chain(initrd).collect();
     nodes.sort_by(|a, b| (&a.image, &a.path).cmp(&(&b.image, &b.path)));
     Ok(nodes)
-}
-
-/// Returns the volumes whose images are in the folder of a release, sorted.
-///
-/// # Errors
-/// A folder that cannot be read.
-pub fn volumes(release: &Path) -> Result<Vec<volume::Name>> {
-    let entries = fs::read_dir(release).with_context(|| format!("cannot read {}", release.display()))?;
-    let names = entries.map(|entry| Ok(volume::Name::of_image(&entry?.file_name().to_string_lossy())));
-    let mut names: Vec<_> = names.filter_map(Result::transpose).collect::<Result<_>>()?;
-    names.sort();
-    Ok(names)
 }
 
 /// The content of a file: its size in bytes and its digest.
@@ -70,10 +63,9 @@ type Contents = BTreeMap<Vec<u8>, Content>;
 /// A path, and by what its file is told from others.
 type Found<K> = (Node, Option<K>);
 
-fn of_image(release: &Path, name: &str) -> Result<Vec<Node>> {
-    let path = release.join(name);
-    let image = files::open_at(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    let image = Erofs::read(&image)?;
+fn of_image(release: &OnDisk, name: &str) -> Result<Vec<Node>> {
+    let image = release.file(name).context("cannot open it")?;
+    let image = Erofs::read(&*image)?;
     let nodes = image.walk()?;
     let files: BTreeMap<u64, &erofs::Inode> = nodes
         .iter()
@@ -156,15 +148,14 @@ fn with_links<K: Ord>(mut found: Vec<Found<K>>) -> Vec<Node> {
 }
 
 /// The bytes that zstd has packed into a file.
-pub(super) fn unpacked(path: &Path) -> Result<Unpacked<StreamingDecoder<BufReader<File>, FrameDecoder>>> {
-    let file = files::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let bytes = StreamingDecoder::new(BufReader::with_capacity(1 << 18, file)).context("it is no zstd")?;
+pub(super) fn unpacked(file: &Opened) -> Result<Unpacked<StreamingDecoder<BufReader<Reader<'_>>, FrameDecoder>>> {
+    let bytes = StreamingDecoder::new(BufReader::with_capacity(1 << 18, file.reader())).context("it is no zstd")?;
     let left = INITRD_LIMIT;
     Ok(Unpacked { bytes, left })
 }
 
-fn of_initrd(path: &Path) -> Result<Vec<Node>> {
-    let mut archives = Archives::new(unpacked(path)?);
+fn of_initrd(initrd: &Opened) -> Result<Vec<Node>> {
+    let mut archives = Archives::new(unpacked(initrd)?);
     let (entries, contents) = read_archives(&mut archives)?;
     let mut behind = archives.into_stream().bytes.into_inner();
     if !behind.fill_buf()?.is_empty() {

@@ -21,6 +21,7 @@ use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
 use crate::model::volume;
 use crate::stage::contents;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::{self, Origins, Packages};
 use crate::stage::payload::Payloads;
 use crate::stage::release::Hashes;
@@ -75,7 +76,7 @@ impl Described<'_> {
 
     /// Every path of the images, with its origin.
     fn contents(&self) -> Result<Vec<Content>> {
-        let nodes = contents::read(self.folder)?;
+        let nodes = contents::read(&OnDisk::open(self.folder)?)?;
         let images = nodes.chunk_by(|one, next| one.image == next.image);
         let explained = images.map(|nodes| {
             let image = nodes[0].image.0.as_str();

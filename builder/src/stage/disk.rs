@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::ops::Range;
-use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use measure::fat::Fat;
@@ -11,7 +11,7 @@ use measure::{Guid, ReadAt, Unreadable};
 use serde::Serialize;
 
 use crate::model::artifacts::file;
-use crate::stage::contents;
+use crate::stage::on_disk::OnDisk;
 use crate::world::files::{self, Opened};
 
 /// What the disk of a release has and should not, or has not and should.
@@ -39,10 +39,10 @@ pub enum Finding {
 ///
 /// # Errors
 /// Files of the release that cannot be read. Whatever is wrong with the disk is a finding.
-pub fn check(release: &Path) -> Result<Vec<Finding>> {
-    let open = |name: &str| files::open_at(&release.join(name)).with_context(|| format!("cannot open {name}"));
+pub fn check(release: &OnDisk) -> Result<Vec<Finding>> {
+    let open = |name: &str| release.file(name).with_context(|| format!("cannot open {name}"));
     let disk = open(file::DISK)?;
-    let parts = parts(release)?.into_iter().map(|(known, name)| {
+    let parts = parts(release).into_iter().map(|(known, name)| {
         let file = open(&name)?;
         Ok(Part { known, name, file })
     });
@@ -67,7 +67,7 @@ enum Known {
 struct Part {
     known: Known,
     name: String,
-    file: Opened,
+    file: Arc<Opened>,
 }
 
 const ESP: Guid = Guid::new(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
@@ -76,16 +76,18 @@ const ROOT_VERITY: Guid = Guid::new(0x2c7357ed_ebd2_46d9_aec1_23d437ec2bf5);
 const LINUX_DATA: Guid = Guid::new(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
 
 /// What the disk of a release has, and the names of the files that these are.
-fn parts(release: &Path) -> Result<Vec<(Known, String)>> {
+fn parts(release: &OnDisk) -> Vec<(Known, String)> {
     let fixed = [
         (Known::Type("esp", ESP), file::UKI.into()),
         (Known::Type("root-x86-64", ROOT), file::ROOT.into()),
         (Known::Type("root-x86-64-verity", ROOT_VERITY), file::VERITY.into()),
     ];
-    let volumes = contents::volumes(release)?;
-    let files = volumes.iter().flat_map(|name| [name.image(), name.verity()]);
+    let files = release
+        .volumes()
+        .into_iter()
+        .flat_map(|name| [name.image(), name.verity()]);
     let named = files.map(|file| (Known::Name(file.clone()), file));
-    Ok(fixed.into_iter().chain(named).collect())
+    fixed.into_iter().chain(named).collect()
 }
 
 impl Known {
@@ -431,7 +433,7 @@ mod tests {
         }
 
         fn found(&self) -> Vec<String> {
-            let found = check(self.0.path()).unwrap();
+            let found = check(&OnDisk::open(self.0.path()).unwrap()).unwrap();
             found.iter().map(ToString::to_string).collect()
         }
     }

@@ -9,19 +9,18 @@ use std::slice;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use measure::Sha256;
 
 use crate::document::launches::{Generation, Predicted};
 use crate::document::reference_values::{ReferenceValues, Shortfall};
 use crate::document::trustee::Trustee;
 use crate::document::{corim, policy, rvps};
-use crate::mend::{Exit, OrMend as _};
+use crate::mend::Exit;
 use crate::model::{InitData, Manifest, Measurements, Profile, Record};
 use crate::stage::verify;
-use crate::world::{clock, given};
+use crate::world::clock;
 
 /// The platform profile in a release; there is none where the recipe names none.
-pub const PROFILE: &str = "platform.toml";
+pub use crate::model::file::PLATFORM as PROFILE;
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -62,20 +61,20 @@ pub struct Export {
 }
 
 impl Release {
-    /// Reads what is exported of the release in `folder`; a profile that is given counts instead of the release's own.
+    /// Judges the release in `folder` and reads what is exported of it; a profile that is given counts instead of the
+    /// release's own.
     ///
     /// # Errors
-    /// A folder that holds no release; a file that is not the one of its manifest.
+    /// A release with findings, or one that predicts nothing.
     pub fn read(folder: &Path, profile: Option<&Profile>) -> Result<Self> {
-        let manifest = verify::manifest(folder)?;
-        let listed = |name: &str| manifest.files.keys().any(|file| file.as_str() == name);
-        let measurements = Measurements::parse(&read(folder, &manifest, "measurements.json")?)?;
+        let release = verify::judge(folder)?;
+        let measurements = release.measurements()?;
         let profile = match profile {
-            None if listed(PROFILE) => Some(Profile::parse(PROFILE, &read(folder, &manifest, PROFILE)?)?),
+            None if release.on_disk.has(PROFILE) => Some(Profile::parse(PROFILE, &release.text(PROFILE)?)?),
             given => given.cloned(),
         };
         Ok(Self {
-            manifest,
+            manifest: release.manifest,
             measurements,
             profile,
             generation: None,
@@ -261,19 +260,4 @@ impl Export {
         let epochs = releases.map(|release| release.manifest.origin.epoch);
         epochs.max().context("there is no release")
     }
-}
-
-/// The text of a file of a release, if it is the one that the manifest lists.
-fn read(folder: &Path, manifest: &Manifest, name: &str) -> Result<String> {
-    const LIMIT: u64 = 64 << 20;
-    const MEND: &str = "compare the release with its manifest: begat verify DIR";
-    let path = folder.join(name);
-    let bytes = given::read(&path, LIMIT, MEND)?;
-    let stamp = manifest.files.iter().find(|(file, _)| file.as_str() == name);
-    let listed = stamp.is_some_and(|(_, stamp)| stamp.sha256 == Sha256::of(&bytes));
-    let problem = || format!("{} is not the file that the manifest lists", path.display());
-    if !listed {
-        return Err(Exit::No.because(problem(), MEND));
-    }
-    String::from_utf8(bytes).or_mend(Exit::No, problem(), MEND)
 }

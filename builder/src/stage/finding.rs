@@ -1,8 +1,10 @@
 //! Reasons not to trust a release.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use measure::{Sha256, Sha384};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::log::LogFinding;
 use crate::model::quorum;
@@ -35,6 +37,10 @@ pub enum Finding {
     },
     #[error("{file} cannot be read: {why}")]
     FileUnreadable { file: FileName, why: String },
+    #[error("{file} has {found} bytes, more than such a file has: at most {limit}")]
+    FileTooLarge { file: FileName, found: u64, limit: u64 },
+    #[error("somebody wrote to {file} while it was read")]
+    FileChanged { file: String },
     #[error("{path:?} is {what} that the manifest does not list")]
     NotListed { path: String, what: String },
     #[error("{file} is {what}, not a file")]
@@ -155,6 +161,14 @@ pub enum Finding {
         #[serde(flatten)]
         finding: Box<appraise::Finding>,
     },
+    /// What is wrong with another release, whose word this verdict would have to take.
+    #[error("{folder}: {finding}")]
+    #[serde(untagged)]
+    InFolder {
+        folder: String,
+        #[serde(flatten, serialize_with = "as_value")]
+        finding: Box<Finding>,
+    },
     #[error(transparent)]
     #[serde(untagged)]
     Account(account::Finding),
@@ -167,16 +181,30 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// Returns this as what is wrong with another release, the one in `folder`.
+    pub fn in_folder(self, folder: &Path) -> Self {
+        Self::InFolder {
+            folder: folder.display().to_string().replace(char::is_control, " "),
+            finding: Box::new(self),
+        }
+    }
+
     /// Returns the name of this kind of finding; it does not change between versions.
     pub fn code(&self) -> String {
         serde_json::json!(self)["code"].as_str().unwrap_or_default().into()
     }
 
     /// Whether it is about the time only, or a release that was rolled back: another day, another verdict.
-    pub const fn is_about_time(&self) -> bool {
-        matches!(
-            self,
-            Self::NotYetValid { .. } | Self::Expired { .. } | Self::GenerationBelowFloor { .. }
-        )
+    pub fn is_about_time(&self) -> bool {
+        match self {
+            Self::NotYetValid { .. } | Self::Expired { .. } | Self::GenerationBelowFloor { .. } => true,
+            Self::InFolder { finding, .. } => finding.is_about_time(),
+            _ => false,
+        }
     }
+}
+
+/// A finding in another one. As a value, because a type that is written with itself in it has no end.
+fn as_value<S: Serializer>(finding: &Finding, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::json!(finding).serialize(serializer)
 }

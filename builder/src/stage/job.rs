@@ -20,8 +20,8 @@ use crate::model::release::{FileName, MANIFEST};
 use crate::stage::compile::Means;
 use crate::stage::parse::LOCK;
 use crate::stage::release::Existing;
+use crate::stage::sign::Signable;
 use crate::stage::{fetch, payload, recipe, sign};
-use crate::world::files;
 use crate::world::store::{Store, copy_hashed};
 
 /// The members: the job, the recipe and its lock, the store, or the release.
@@ -75,13 +75,12 @@ pub fn of_recipe(means: &Means<'_>, (lock, terms): (&Lock, &Terms), compiled: bo
 /// # Errors
 /// A release with findings; a disk that is full.
 pub fn of_release(folder: &Path, terms: &Terms, to: &Path) -> Result<()> {
-    let subject = sign::subject(folder, Existing::Replace)?;
+    let Signable { subject, on_disk } = sign::subject(folder, Existing::Replace)?;
     let mut job = Job::begin(to, &subject.lock, terms)?;
     let files = subject.manifest.files.keys().map(FileName::as_str);
     for name in files.chain([MANIFEST]) {
-        let file = files::open(&folder.join(name)).with_context(|| format!("cannot open {name}"))?;
-        let size = file.metadata()?.len();
-        job.add(&format!("{RELEASE}/{name}"), size, file)?;
+        let file = on_disk.file(name).with_context(|| format!("cannot open {name}"))?;
+        job.add(&format!("{RELEASE}/{name}"), file.len(), file.reader())?;
     }
     job.end(to)
 }
@@ -234,6 +233,7 @@ mod tests {
     use super::*;
     use crate::model::job::Ordered;
     use crate::model::record::Binding;
+    use crate::world::files;
 
     /// An archive with these members, of these types; a link leads to where the content says.
     fn archive(members: &[(&str, EntryType, &[u8])]) -> NamedTempFile {

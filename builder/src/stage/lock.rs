@@ -1,7 +1,7 @@
 //! The lock of a recipe: kept, renewed or refused.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -15,6 +15,7 @@ use crate::stage::parse::{LOCK, PARTIAL_LOCK, Project};
 use crate::stage::resolve::{Wanted, resolve};
 use crate::stage::{payload, say};
 use crate::world::clock;
+use crate::world::folder::Folder;
 
 /// Returns the recipe's lock; where there is none, or an older recipe's, writes a new one unless `locked`.
 ///
@@ -84,19 +85,14 @@ fn read(project: &Project) -> Result<Option<Lock>> {
 
 /// The old lock or the new one, whatever happens in between; of two begat one writes after the other.
 fn write(project: &Project, lock: &Lock) -> Result<()> {
-    let (partial, place) = (project.folder.join(PARTIAL_LOCK), place(project));
     let steps = || -> io::Result<()> {
-        let folder = File::open(&project.folder)?;
-        folder.lock()?;
-        let mut file = File::create(&partial)?; // over that of a run that was killed
-        file.write_all(lock.text().as_bytes())?;
-        file.sync_all()?;
-        fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        fs::rename(&partial, &place)
+        let alone = File::open(&project.folder)?;
+        alone.lock()?;
+        Folder::open(&project.folder)?.write_as(PARTIAL_LOCK, LOCK, lock.text())
     };
     steps().or_mend(
         Exit::Outside,
-        format!("cannot write {}", place.display()),
+        format!("cannot write {}", place(project).display()),
         "make room on its disk, or make the recipe's folder writable for this user",
     )
 }

@@ -15,12 +15,12 @@ use serde::Serialize;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::log::{self, Bundle, Checkpoint, LogFinding, Proof, Tile, VerifierKey};
 use crate::model::record::{RECORD, Record};
+use crate::stage::on_disk::OnDisk;
 use crate::stage::{sign, verify};
-use crate::world::files;
 use crate::world::log::{Folder, Writer};
 
 /// The name of the proof of inclusion in a release.
-pub const PROOF: &str = "record.tlog-proof";
+pub use crate::model::file::PROOF;
 
 /// The name of the signed head of the tree in the folder of a log.
 const CHECKPOINT: &str = "checkpoint";
@@ -442,18 +442,15 @@ pub fn prove(folder: &Path, release: &Path) -> Result<Proof> {
     Ok(proof)
 }
 
-/// Returns the head of the log that the record of the release in `folder` is in, by the proof in the release.
+/// Returns the head of the log that the record of a release is in, by the proof in the release.
 ///
 /// # Errors
 /// Why the proof shows nothing.
-pub fn included(folder: &Path, key: &VerifierKey) -> std::result::Result<Checkpoint, LogFinding> {
+pub fn included(release: &OnDisk, key: &VerifierKey) -> std::result::Result<Checkpoint, LogFinding> {
     let read = |name: &str| {
-        let text = files::read(&folder.join(name), LIMIT).map(String::from_utf8);
-        let because = |why: String| LogFinding::LogProofInvalid {
-            because: format!("{name}: {why}"),
-        };
-        text.map_err(|error| because(error.to_string()))?
-            .map_err(|_| because("it is no text".into()))
+        release.text(name).map_err(|error| LogFinding::LogProofInvalid {
+            because: format!("{name}: {error}"),
+        })
     };
     let (record, proof) = (read(RECORD)?, read(PROOF)?);
     let proof = Proof::read(&proof).ok_or_else(|| LogFinding::LogProofInvalid {
@@ -465,14 +462,9 @@ pub fn included(folder: &Path, key: &VerifierKey) -> std::result::Result<Checkpo
 /// Returns the record of a release whose files and signatures are what they should be. When it is valid is not asked:
 /// the log remembers expired releases as well.
 fn whole(release: &Path) -> Result<Record> {
-    let verdict = verify::verify_at_any_time(release, None)?;
     let shown = release.display();
-    if !verdict.findings.is_empty() {
-        let problem = format!("{shown} is not what it says");
-        return Err(Exit::No.because(problem, format!("see why: begat verify {shown}")));
-    }
     let unsigned = || Exit::No.because(format!("{shown} has no record"), format!("sign it: begat sign {shown}"));
-    verdict.record.ok_or_else(unsigned)
+    verify::judge(release)?.record.ok_or_else(unsigned)
 }
 
 fn existing(folder: &Folder) -> Result<String> {

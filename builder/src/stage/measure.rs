@@ -4,7 +4,7 @@ mod registers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -23,8 +23,8 @@ use crate::model::measurements::{
     Boot, EXECUTABLES, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm, case_of_pages,
 };
 use crate::model::recipe;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::release::Stamps;
-use crate::world::files;
 use crate::world::parallel::{self, both};
 
 use self::registers::{Case, Loaded, Machine};
@@ -95,9 +95,6 @@ fn firmware(platform: recipe::Platform, artifacts: &Artifacts, stamps: &Stamps) 
     })
 }
 
-/// What is measured as a whole has less, in bytes: sizes in it have 32 bits.
-const LIMIT: u64 = 1 << 32;
-
 /// What of a release is measured.
 pub struct Measured {
     firmware: BTreeMap<String, Vec<u8>>,
@@ -110,33 +107,34 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Reads what these launches measure from the folder of a release.
+    /// Reads what these launches measure from a release. What is measured are the bytes that were hashed.
     ///
     /// # Errors
     /// A file that is missing or cannot be read; firmware that is not the one that a launch names.
-    pub fn read(launches: &[Launch], folder: &Path) -> Result<Self> {
+    pub fn read(launches: &[Launch], release: &OnDisk) -> Result<Self> {
         let cannot = |name: &str| format!("cannot read {name}");
-        let read = |name: &str| files::read(&folder.join(name), LIMIT).with_context(|| cannot(name));
+        let read = |name: &str| release.bytes(name).with_context(|| cannot(name));
         let named: BTreeSet<_> = launches.iter().map(|launch| &launch.firmware).collect();
         let firmware = named.into_iter().map(|named| {
             let (name, bytes) = (named.name.as_str(), read(named.name.as_str())?);
-            let (found, wanted) = (Sha256::of(&bytes), named.sha256);
+            let (found, wanted) = (release.file(name)?.stamp()?.sha256, named.sha256);
             anyhow::ensure!(
                 found == wanted,
                 "{name} has the SHA-256 {found}, a launch names {wanted}"
             );
             Ok((name.to_owned(), bytes))
         });
-        let initrd = || files::open(&folder.join(file::INITRD)).and_then(|mut initrd| files::hash(&mut initrd));
+        let initrd = || release.file(file::INITRD).and_then(|initrd| initrd.hash());
         let (initrd, uki) = both(initrd, || read(file::UKI));
         let (size, digests) = initrd.with_context(|| cannot(file::INITRD))?;
+        let disk = release.file(file::DISK).and_then(|disk| head(disk.reader()));
         Ok(Self {
             firmware: firmware.collect::<Result<_>>()?,
             command_line: String::from_utf8(read(file::COMMAND_LINE)?)?,
             kernel: read(file::KERNEL)?,
             initrd: Initrd { digests, size },
             uki: uki?,
-            disk: partition_table(&folder.join(file::DISK))?,
+            disk: disk.with_context(|| cannot(file::DISK))?,
         })
     }
 
@@ -347,10 +345,14 @@ fn cases(
 /// # Errors
 /// A file that cannot be read.
 pub fn partition_table(disk: &Path) -> Result<Vec<u8>> {
+    let read = File::open(disk).and_then(head);
+    read.with_context(|| format!("cannot read {}", disk.display()))
+}
+
+fn head(disk: impl Read) -> io::Result<Vec<u8>> {
     const ENOUGH: u64 = 1 << 20;
     let mut bytes = Vec::new();
-    let read = File::open(disk).and_then(|file| file.take(ENOUGH).read_to_end(&mut bytes));
-    read.with_context(|| format!("cannot read {}", disk.display()))?;
+    disk.take(ENOUGH).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

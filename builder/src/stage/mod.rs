@@ -31,6 +31,7 @@ pub mod lock;
 pub mod log;
 pub mod measure;
 pub mod modules;
+pub mod on_disk;
 pub mod origins;
 pub mod parse;
 pub mod payload;

@@ -41,7 +41,7 @@ pub struct Project {
 }
 
 /// The lock's file name: the one file in a recipe's folder that is not the recipe's.
-pub const LOCK: &str = "recipe.lock";
+pub use crate::model::file::LOCK;
 
 /// A lock that is being written, or that a killed run has left: it is not the recipe's either.
 pub const PARTIAL_LOCK: &str = ".recipe.lock.partial";

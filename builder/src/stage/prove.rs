@@ -1,29 +1,28 @@
 //! A boot beside its prediction: is what the TPM says what was computed from the files?
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result};
 use measure::event_log::{EventLog, LogOf, Register};
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Measurements;
+use crate::model::file;
 use crate::model::measurements::{Launch, Platform};
 use crate::stage::appraise::after_phases;
 use crate::stage::boot::{Observed, Shape};
 use crate::stage::explain::{Difference, Explanation, events};
 use crate::stage::host::Host;
 use crate::stage::measure::Measured;
-use crate::world::files;
+use crate::stage::on_disk::OnDisk;
 
-/// Returns how the boot of a release in `folder` differs from what is predicted for it on this host: in each event of the
+/// Returns how the boot of a release differs from what is predicted for it on this host: in each event of the
 /// firmware's log, and in each register that the log does not lead to.
 ///
 /// # Errors
 /// A release that cannot be measured, or a log that cannot be read.
-pub fn prove(folder: &Path, shape: Shape, observed: &Observed, host: Host) -> Result<Explanation> {
-    let launch = launch(folder, shape)?;
+pub fn prove(release: &OnDisk, shape: Shape, observed: &Observed, host: Host) -> Result<Explanation> {
+    let launch = launch(release, shape)?;
     let host = host.booting(shape.firmware_boots())?;
-    let measured = Measured::read(std::slice::from_ref(&launch), folder)?;
+    let measured = Measured::read(std::slice::from_ref(&launch), release)?;
     let predicted = measured.logs(&launch, Some(&host))?;
     let log = EventLog::read(&observed.log, LogOf::Tpm);
     let log = log.or_mend(Exit::Outside, "cannot read the firmware's log", "boot again")?;
@@ -33,8 +32,10 @@ pub fn prove(folder: &Path, shape: Shape, observed: &Observed, host: Host) -> Re
 }
 
 /// The launch of a release on a machine with a TPM.
-fn launch(folder: &Path, shape: Shape) -> Result<Launch> {
-    let text = files::text(&folder.join("measurements.json")).context("cannot read measurements.json")?;
+fn launch(release: &OnDisk, shape: Shape) -> Result<Launch> {
+    let text = release
+        .text(file::MEASUREMENTS)
+        .context("cannot read measurements.json")?;
     let launches = Measurements::parse(&text)?
         .launches
         .into_iter()

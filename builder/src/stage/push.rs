@@ -6,16 +6,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use measure::Sha256;
+use measure::{ReadAt, Sha256};
 use serde::Serialize;
 
 use crate::document::artifact;
 use crate::mend::Exit;
 use crate::model::oci::{self, Descriptor, Digest, Name};
 use crate::model::release::{MANIFEST, Manifest, Stamp};
+use crate::stage::on_disk::OnDisk;
 use crate::stage::say;
-use crate::stage::verify::verify_at_any_time;
-use crate::world::files::{self, Kind};
+use crate::stage::verify::{self, Judged};
+use crate::world::files::Kind;
 use crate::world::registry::{Blob, Registry};
 
 /// What a push did.
@@ -55,7 +56,7 @@ pub enum Tagged {
 
 /// A release on its way, with the sizes and digests of its files.
 struct Push<'a> {
-    folder: &'a Path,
+    release: &'a OnDisk,
     registry: &'a Registry,
     stamps: BTreeMap<String, Stamp>,
 }
@@ -65,11 +66,11 @@ struct Push<'a> {
 /// # Errors
 /// A release with findings; a tag that names another; a registry that fails or refuses.
 pub fn push(folder: &Path, registry: &Registry, tag: &str, tagged: Tagged) -> Result<Pushed> {
-    let manifest = whole(folder)?;
+    let Judged { on_disk, manifest, .. } = verify::judge(folder)?;
     let push = Push {
-        folder,
+        release: &on_disk,
         registry,
-        stamps: stamps(folder, &manifest)?,
+        stamps: stamps(&on_disk)?,
     };
     let artifact = artifact::release(&manifest);
     let (text, descriptor) = (artifact.text(), artifact.descriptor());
@@ -89,43 +90,18 @@ pub fn push(folder: &Path, registry: &Registry, tag: &str, tagged: Tagged) -> Re
     })
 }
 
-/// The manifest of a release without findings.
-fn whole(folder: &Path) -> Result<Manifest> {
-    let verdict = verify_at_any_time(folder, None)?;
-    match (verdict.manifest, verdict.findings.first()) {
-        (Some(manifest), None) => Ok(manifest),
-        (_, finding) => {
-            let finding = finding.map(ToString::to_string).unwrap_or_default();
-            let problem = format!("{} is not what it says: {finding}", folder.display());
-            Err(Exit::No.because(
-                problem,
-                format!("see all that is wrong with it: begat verify {}", folder.display()),
-            ))
-        }
-    }
-}
-
-/// The stamps of all files: those that the manifest lists, its own, and those of this build.
-fn stamps(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Stamp>> {
-    let listed = manifest
-        .files
-        .iter()
-        .map(|(name, stamp)| (name.as_str().to_owned(), *stamp));
-    let mut stamps: BTreeMap<String, Stamp> = listed.collect();
-    for entry in files::list(folder)?
-        .into_iter()
-        .filter(|entry| entry.kind == Kind::File)
-    {
+/// The stamps of all files: those that were judged.
+fn stamps(release: &OnDisk) -> Result<BTreeMap<String, Stamp>> {
+    let entries = release.entries().iter().filter(|entry| entry.kind == Kind::File);
+    let stamps = entries.map(|entry| {
         let name = entry
             .path
             .to_str()
             .context("the release has a file whose name is no UTF-8")?;
-        if !stamps.contains_key(name) {
-            let stamp = files::open(&folder.join(name)).and_then(|mut file| files::stamp(&mut file));
-            stamps.insert(name.to_owned(), stamp.with_context(|| format!("cannot read {name}"))?);
-        }
-    }
-    Ok(stamps)
+        let stamp = release.file(name).and_then(|file| file.stamp());
+        Ok((name.to_owned(), stamp.with_context(|| format!("cannot read {name}"))?))
+    });
+    stamps.collect()
 }
 
 /// Refuses a tag that names something else, before anything is sent.
@@ -143,29 +119,28 @@ impl Push<'_> {
     /// Sends what the registry lacks; returns how many files that were, and how many were there.
     fn blobs(&self) -> Result<(usize, usize)> {
         let mut sent = 0;
-        let empty = tempfile::tempdir()?;
-        std::fs::write(empty.path().join("{}"), oci::EMPTY_BYTES)?;
+        for (name, stamp) in &self.stamps {
+            let file = self.release.file(name).with_context(|| format!("cannot open {name}"))?;
+            sent += usize::from(self.blob(name, *stamp, &*file)?);
+        }
         let config = Stamp {
             sha256: Sha256::of(oci::EMPTY_BYTES),
             size: oci::EMPTY_BYTES.len() as u64,
         };
-        let files = self
-            .stamps
-            .iter()
-            .map(|(name, stamp)| (self.folder, name.as_str(), *stamp));
-        for (folder, name, stamp) in files.chain([(empty.path(), "{}", config)]) {
-            let blob = Blob {
-                name: name.to_owned(),
-                stamp,
-            };
-            if !self.registry.has_blob(&blob)? {
-                say("push", &format!("{name}, {} bytes", stamp.size));
-                let mut file = files::open(&folder.join(name)).with_context(|| format!("cannot open {name}"))?;
-                self.registry.push_blob(&blob, &mut file)?;
-                sent += 1;
-            }
-        }
+        sent += usize::from(self.blob("{}", config, &oci::EMPTY_BYTES)?);
         Ok((sent, self.stamps.len() + 1 - sent))
+    }
+
+    /// Sends a file if the registry lacks it; returns whether it did.
+    fn blob(&self, name: &str, stamp: Stamp, file: &dyn ReadAt) -> Result<bool> {
+        let name = name.to_owned();
+        let blob = Blob { name, stamp };
+        let lacks = !self.registry.has_blob(&blob)?;
+        if lacks {
+            say("push", &format!("{}, {} bytes", blob.name, stamp.size));
+            self.registry.push_blob(&blob, file)?;
+        }
+        Ok(lacks)
     }
 
     /// What refers to the release: documents that others look for, and the files of this build together.

@@ -14,20 +14,21 @@ use crate::model::key::SigningKey;
 use crate::model::{Lock, Manifest};
 use crate::stage::build::Build;
 use crate::stage::difference::{self, Difference};
+use crate::stage::on_disk::OnDisk;
 use crate::stage::parse::Project;
 use crate::stage::release::{Existing, Staging};
-use crate::stage::{compile, lock, rebuilds, recipe, sign, verify};
+use crate::stage::verify::{self, Judged};
+use crate::stage::{compile, lock, rebuilds, recipe, sign};
 use crate::world::net::Net;
 use crate::world::scratch::Scratch;
 use crate::world::store::Store;
 use crate::world::workspace::Workspace;
-use crate::world::{clock, files, host};
+use crate::world::{clock, host};
 
 /// A release that is to be built again, with its recipe unpacked.
 #[derive(Debug)]
 pub struct Original {
-    folder: PathBuf,
-    manifest: Manifest,
+    release: Judged,
     pub project: Project,
 }
 
@@ -60,22 +61,14 @@ impl Original {
     /// # Errors
     /// A release with findings, or without its recipe; a recipe that is not the one which the manifest names.
     pub fn read(folder: &Path, to: &Path) -> Result<Self> {
-        let (shown, verdict) = (folder.display(), verify::verify(folder, None)?);
-        let Some(manifest) = verdict.manifest.filter(|_| verdict.findings.is_empty()) else {
-            let problem = format!("{shown} is not what its manifest says: nothing was built");
-            return Err(Exit::No.because(problem, format!("see why: begat verify {shown}")));
-        };
-        let project = recipe::unpack(folder, to)?;
-        let (found, wanted) = (project.digest, manifest.origin.recipe);
+        let release = verify::judge(folder)?;
+        let project = recipe::unpack(&release.on_disk, to)?;
+        let (found, wanted) = (project.digest, release.manifest.origin.recipe);
         if found != wanted {
             let problem = format!("{} holds the recipe {found}, the manifest names {wanted}", recipe::FILE);
             return Err(Exit::No.because(problem, "do not use the release: get it from elsewhere"));
         }
-        Ok(Self {
-            folder: folder.into(),
-            manifest,
-            project,
-        })
+        Ok(Self { release, project })
     }
 
     /// Builds the release again, compares, and adds a statement signed with `key` about what came out to the folder
@@ -84,6 +77,7 @@ impl Original {
     /// # Errors
     /// As the stages of a build say; then nothing is stated.
     pub fn rebuild(&self, means: &Means<'_>, key: &SigningKey, statements: &Path) -> Result<Rebuilt> {
+        let original = &self.release.manifest;
         let started = clock::now();
         let lock = lock::keep(&self.compiling(means), true)?;
         let place = Scratch::new(means.store.own(), "rebuild-")?;
@@ -91,13 +85,13 @@ impl Original {
         fs::create_dir(&releases).with_context(|| format!("cannot make {}", releases.display()))?;
         let folder = releases.join("release");
         let rebuilt = self.build(means, &lock, &folder)?;
-        let differences = match rebuilt == self.manifest {
+        let differences = match rebuilt == *original {
             true => Vec::new(),
-            false => difference::compare((&self.folder, &self.manifest), (&folder, &rebuilt)),
+            false => difference::compare((&self.release.on_disk, original), (&OnDisk::open(&folder)?, &rebuilt)),
         };
         let bundle = statement(&rebuilt, &lock, started, key)?;
         Ok(Rebuilt {
-            release: self.manifest.digest(),
+            release: original.digest(),
             rebuilt: rebuilt.digest(),
             differences,
             other_version: self.other_version(),
@@ -127,8 +121,7 @@ impl Original {
 
     /// A signed release says in its provenance who built it: another begat may well write other documents.
     fn other_version(&self) -> Option<String> {
-        let bytes = files::read(&self.folder.join(provenance::FILE), sign::LIMIT).ok()?;
-        let run = provenance::run(&String::from_utf8(bytes).ok()?).ok()?;
+        let run = provenance::run(&self.release.text(provenance::FILE).ok()?).ok()?;
         let version = run.version.replace(char::is_control, " ");
         (version != env!("CARGO_PKG_VERSION")).then_some(version)
     }

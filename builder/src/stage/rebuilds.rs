@@ -2,7 +2,7 @@
 //! counts is in a quorum file.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -13,13 +13,14 @@ use crate::model::Manifest;
 use crate::model::key::KeyId;
 use crate::model::quorum::{self, Quorum, Verdict};
 use crate::model::rebuild::{Fault, Rebuild};
-use crate::world::files;
+use crate::stage::on_disk::OnDisk;
+use crate::world::folder::Folder;
 
 /// The name of the folder in a release.
-pub const FOLDER: &str = "rebuilds";
+pub use crate::model::file::REBUILDS as FOLDER;
 
-/// What a statement has at most, in bytes: some fifty times what one about ten thousand packages has.
-const LIMIT: u64 = 64 << 20;
+/// How many statements of a release are read at most.
+const MOST: usize = 1 << 10;
 
 /// How many statements one key may have in a folder.
 const OF_ONE_KEY: usize = 1000;
@@ -36,23 +37,16 @@ fn name(path: &Path) -> Option<&str> {
     (!stem.is_empty() && !name.contains(char::is_control)).then_some(name)
 }
 
-/// Returns what the statements in `folder` say, sorted by name; none where there is no such folder.
-pub fn read(folder: &Path) -> Vec<Rebuild> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| name(path).is_some())
-        .collect();
-    paths.sort();
-    paths
-        .iter()
-        .filter_map(|path| Some(read_one(path, name(path)?)))
-        .collect()
+/// Returns what the statements of a release say, sorted by name.
+fn read(release: &OnDisk) -> Vec<Rebuild> {
+    let entries = release.entries().iter().map(|entry| entry.path.as_path());
+    let paths = entries.filter(|path| is_part(path)).take(MOST);
+    let named = paths.filter_map(|path| Some((path.to_str()?, name(path)?)));
+    named.map(|(path, name)| read_one(release, path, name)).collect()
 }
 
-fn read_one(path: &Path, name: &str) -> Rebuild {
-    let text = files::read(path, LIMIT).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
-    match text {
+fn read_one(release: &OnDisk, path: &str, name: &str) -> Rebuild {
+    match release.text(path) {
         Ok(text) => rebuild::read(name, &text),
         Err(error) => Rebuild {
             file: name.to_owned(),
@@ -61,10 +55,9 @@ fn read_one(path: &Path, name: &str) -> Rebuild {
     }
 }
 
-/// Returns what rebuilders say about the release in `folder`; without a `quorum`, only whether they say it of this
-/// release, and who.
-pub fn verify(folder: &Path, manifest: &Manifest, quorum: Option<&Quorum>) -> Verdict {
-    let rebuilds = read(&folder.join(FOLDER));
+/// Returns what rebuilders say about a release; without a `quorum`, only whether they say it of this release, and who.
+pub fn verify(release: &OnDisk, manifest: &Manifest, quorum: Option<&Quorum>) -> Verdict {
+    let rebuilds = read(release);
     quorum::evaluate(quorum.unwrap_or(&Quorum::default()), manifest, &rebuilds)
 }
 
@@ -80,22 +73,18 @@ pub fn add(folder: &Path, key: &KeyId, bundle: &str) -> Result<PathBuf> {
         .replace('+', "-");
     let steps = || -> io::Result<PathBuf> {
         fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new().prefix(".statement-").tempfile_in(folder)?;
-        file.write_all(bundle.as_bytes())?;
-        file.as_file()
-            .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.as_file().sync_all()?;
+        let inside = Folder::open(folder)?;
         for number in 0..OF_ONE_KEY {
             let number = if number == 0 {
                 String::new()
             } else {
                 format!("-{number}")
             };
-            let path = folder.join(format!("{stem}{number}{SUFFIX}"));
-            match file.persist_noclobber(&path) {
-                Ok(_) => return Ok(path),
-                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => file = error.file,
-                Err(error) => return Err(error.error),
+            let name = format!("{stem}{number}{SUFFIX}");
+            match inside.add(&name, bundle) {
+                Ok(()) => return Ok(folder.join(name)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
             }
         }
         Err(io::Error::other(format!("{key} has {OF_ONE_KEY} statements there")))

@@ -3,23 +3,24 @@
 //! The archive holds everything that the recipe's digest covers: the recipe's own files, the descriptions of firmware
 //! and kernel, and the source of what is compiled, each where the recipe names it. Unpacked, it is a folder that `begat build --locked` takes.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tar::Archive;
 
 use crate::mend::{Exit, OrMend as _};
+use crate::model::file;
 use crate::model::recipe::Recipe;
 use crate::stage::archive::{self, Member, Members};
+use crate::stage::on_disk::OnDisk;
 use crate::stage::parse::{self, Project};
-use crate::world::{files, tidy, unpack};
+use crate::world::files::Kind;
+use crate::world::folder::Folder;
+use crate::world::{tidy, unpack};
 
 /// The name of the file in a release.
-pub const FILE: &str = "recipe.tar";
-
-/// What the archive may have, in bytes.
-const LIMIT: u64 = 1 << 30;
+pub use crate::model::file::RECIPE_ARCHIVE as FILE;
 
 /// Returns the archive of a recipe, the same whoever packs it, wherever and whenever.
 ///
@@ -58,30 +59,62 @@ fn member(project: &Project, path: &Path) -> Result<Member> {
     }
 }
 
-/// Unpacks the recipe of the release in `folder` to `to`, with the release's lock, and reads it.
+/// Unpacks the recipe of a release to `to`, with the release's lock, and reads it. The archive may have brought links
+/// along: the lock is written through none of them.
 ///
 /// # Errors
 /// A release without the archive; one that is damaged or leaves its folder; a recipe that cannot be read.
-pub fn unpack(release: &Path, to: &Path) -> Result<Project> {
-    let open = files::open(&release.join(FILE));
-    let archive = open.or_mend(
-        Exit::Usage,
-        format!("cannot read {FILE} of {}", release.display()),
-        "name a release that carries its recipe: those of begat 0.1.0 and later do",
-    )?;
-    let size = archive.metadata()?.len();
-    if size > LIMIT {
-        let problem = format!("{FILE} has {size} bytes, expected at most {LIMIT}");
-        return Err(Exit::Unsupported.because(problem, "fetch the release again"));
-    }
-    unpack::unpack(&mut Archive::new(archive), to).with_context(|| format!("cannot unpack {FILE}"))?;
+pub fn unpack(release: &OnDisk, to: &Path) -> Result<Project> {
     let text = |name: &str| {
-        let text = files::text(&release.join(name));
+        let text = release.text(name);
         text.or_mend(Exit::Usage, format!("cannot read {name}"), "fetch the release again")
     };
-    let folder = to.join(home(&Recipe::parse(&text("recipe.toml")?)?)?);
-    fs::write(folder.join(parse::LOCK), text(parse::LOCK)?).context("cannot write the lock beside the recipe")?;
-    Project::read(&folder)
+    let archive = release.file(FILE).or_mend(
+        Exit::Usage,
+        format!("cannot read {FILE} of {}", release.shown()),
+        "name a release that carries its recipe: those of begat 0.1.0 and later do",
+    )?;
+    unpack::unpack(&mut Archive::new(archive.reader()), to).with_context(|| format!("cannot unpack {FILE}"))?;
+    let recipe = Recipe::parse(&text(file::RECIPE)?)?;
+    let home = home(&recipe)?;
+    let lock = text(file::LOCK)?;
+    let written = Folder::open(to).and_then(|folder| folder.write(home.join(file::LOCK), lock));
+    written.context("cannot write the lock beside the recipe")?;
+    followed(&Folder::open(to)?, &home, &recipe)?;
+    Project::read(&to.join(home))
+}
+
+/// Refuses links in the place of what is read of a recipe: they lead wherever its author wanted. Other links are the
+/// guest's, and nobody follows them.
+fn followed(folder: &Folder, home: &Path, recipe: &Recipe) -> Result<()> {
+    let entries = folder.list()?.into_iter();
+    let links = entries
+        .filter(|entry| entry.kind == Kind::Symlink)
+        .map(|entry| entry.path);
+    let links: BTreeSet<PathBuf> = links.collect();
+    let own = recipe.suites.values().filter_map(|suite| suite.keyring.as_deref());
+    let own = own
+        .chain(recipe.platform.as_deref())
+        .chain([file::RECIPE])
+        .map(PathBuf::from);
+    let firmware = recipe
+        .firmware
+        .iter()
+        .map(|place| Path::new(place).join("firmware.toml"));
+    let kernel = Path::new(&recipe.kernel).join("kernel.toml");
+    let compiled = recipe.payload.iter().filter_map(|payload| payload.compile.as_ref());
+    let sources = compiled.flat_map(|it| it.source.iter().map(|name| Path::new(&it.workspace).join(name)));
+    for place in own.chain(firmware).chain([kernel]).chain(sources) {
+        let path = Place::of(&place)?.below(home);
+        if let Some(link) = path.ancestors().find(|path| links.contains(*path)) {
+            let problem = format!(
+                "{FILE} has a link at {}, where a file of the recipe has to be",
+                link.display()
+            );
+            return Err(Exit::No.because(problem, "do not use the release: get it from elsewhere"));
+        }
+    }
+    Ok(())
 }
 
 /// Where the recipe's folder is in the archive: as deep as the places that it names above itself need.
@@ -130,6 +163,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use tar::{Builder, Header};
 
@@ -160,13 +195,13 @@ mod tests {
         folder
     }
 
-    fn release(folder: &Path, project: &Project, archive: &[u8]) -> PathBuf {
+    fn release(folder: &Path, project: &Project, archive: &[u8]) -> OnDisk {
         let release = folder.join("release");
         fs::create_dir(&release).unwrap();
         fs::write(release.join(FILE), archive).unwrap();
         fs::write(release.join("recipe.toml"), &project.text).unwrap();
         fs::write(release.join(parse::LOCK), "the lock").unwrap();
-        release
+        OnDisk::open(&release).unwrap()
     }
 
     #[test]
@@ -218,5 +253,63 @@ mod tests {
         fs::create_dir(other.path().join("in")).unwrap();
         assert!(unpack(&release, &other.path().join("in")).is_err());
         assert!(!other.path().join("escape").exists());
+    }
+
+    /// An archive of a recipe with a link in the place of this file.
+    fn with_link(project: &Project, path: &str, target: &str) -> Vec<u8> {
+        let mut archive = Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        archive.append_link(&mut header, path, target).unwrap();
+        let packed = pack(project).unwrap();
+        for entry in Archive::new(packed.as_slice()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().into_owned();
+            let header = entry.header().clone();
+            if name != Path::new(path) {
+                let mut content = Vec::new();
+                std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+                let mut header = header;
+                match header.entry_type() {
+                    tar::EntryType::Symlink => {
+                        let target = entry.link_name().unwrap().unwrap().into_owned();
+                        archive.append_link(&mut header, name, target).unwrap();
+                    }
+                    _ => archive.append_data(&mut header, name, content.as_slice()).unwrap(),
+                }
+            }
+        }
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn attack_a_link_that_the_archive_brings_in() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("recipes")).unwrap();
+        let packed = Project::read(&project(place.path())).unwrap();
+        let mine = place.path().join("mine");
+        fs::write(&mine, "a file of the user").unwrap();
+        let target = mine.to_str().unwrap();
+        for (path, refused) in [
+            ("recipes/minimal/recipe.lock", false),
+            ("recipes/minimal/recipe.toml", true),
+            ("kernels/debian-cloud/kernel.toml", true),
+        ] {
+            let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let release = release(from.path(), &packed, &with_link(&packed, path, target));
+            let unpacked = unpack(&release, to.path());
+            assert_eq!(fs::read_to_string(&mine).unwrap(), "a file of the user");
+            match refused {
+                true => {
+                    let report = crate::mend::report(&unpacked.unwrap_err());
+                    assert!(report.contains(&format!("has a link at {path}")), "{report}");
+                }
+                false => {
+                    let lock = unpacked.unwrap().folder.join(parse::LOCK);
+                    assert_eq!(fs::read_to_string(lock).unwrap(), "the lock");
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! Release in, findings out: do its own files lead to what it says of itself?
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result};
 use measure::verity::{BLOCK, Verity};
 use measure::{ReadAt as _, Sha256};
@@ -9,9 +7,9 @@ use measure::{ReadAt as _, Sha256};
 use crate::model::Measurements;
 use crate::model::artifacts::file;
 use crate::model::measurements::Launch;
-use crate::stage::contents;
 use crate::stage::finding::Finding;
 use crate::stage::measure::Measured;
+use crate::stage::on_disk::OnDisk;
 use crate::world::files::{self, Opened};
 use crate::world::parallel::both;
 
@@ -19,23 +17,25 @@ use crate::world::parallel::both;
 /// holds.
 const PIECE: u64 = 1 << 18;
 
-/// Computes the measurements of the release in `folder` again, and the root hash of its root image, and returns what
+/// Computes the measurements of the release again, and the root hash of its root image, and returns what
 /// differs from measurements.json and the command line.
-pub fn recompute(folder: &Path) -> Vec<Finding> {
+pub fn recompute(release: &OnDisk) -> Vec<Finding> {
     let unmeasurable = |error: anyhow::Error| {
         let why = format!("{error:#}").replace(char::is_control, " ");
         vec![Finding::Unmeasurable { why }]
     };
-    let (measured, roots) = both(|| measurements(folder), || root_hashes(folder));
+    let (measured, roots) = both(|| measurements(release), || root_hashes(release));
     let [measured, roots] = [measured, roots].map(|found| found.unwrap_or_else(unmeasurable));
     [measured, roots].concat()
 }
 
-fn measurements(folder: &Path) -> Result<Vec<Finding>> {
-    let text = files::text(&folder.join("measurements.json")).context("cannot read measurements.json")?;
+fn measurements(release: &OnDisk) -> Result<Vec<Finding>> {
+    let text = release
+        .text(file::MEASUREMENTS)
+        .context("cannot read measurements.json")?;
     let said = Measurements::parse(&text)?.launches;
     let launches: Vec<Launch> = said.iter().map(|said| said.launch.clone()).collect();
-    let computed = Measured::read(&launches, folder)?.measure(launches)?.launches;
+    let computed = Measured::read(&launches, release)?.measure(launches)?.launches;
     let pairs = said.iter().zip(&computed).filter(|(said, computed)| said != computed);
     let finding = |said: &crate::model::measurements::Measurement| Finding::MeasurementsDiffer {
         launch: said.launch.to_string(),
@@ -44,15 +44,17 @@ fn measurements(folder: &Path) -> Result<Vec<Finding>> {
 }
 
 /// Those of the root and of the volumes.
-fn root_hashes(folder: &Path) -> Result<Vec<Finding>> {
-    let command_line = files::text(&folder.join(file::COMMAND_LINE)).context("cannot read the command line")?;
+fn root_hashes(release: &OnDisk) -> Result<Vec<Finding>> {
+    let command_line = release
+        .text(file::COMMAND_LINE)
+        .context("cannot read the command line")?;
     let root = command_line.split(' ').find_map(|word| word.strip_prefix("roothash="));
     let mut images = vec![(file::ROOT.to_owned(), file::VERITY.to_owned(), root)];
-    for volume in contents::volumes(folder)? {
+    for volume in release.volumes() {
         images.push((volume.image(), volume.verity(), volume.root_hash(&command_line)));
     }
     let findings = images.into_iter().map(|(image, verity, wanted)| {
-        let (found, wanted) = (root_hash(folder, &image, &verity)?, wanted.unwrap_or_default());
+        let (found, wanted) = (root_hash(release, &image, &verity)?, wanted.unwrap_or_default());
         Ok((found.to_string() != wanted).then(|| Finding::RootHashDiffers {
             image,
             found,
@@ -62,8 +64,8 @@ fn root_hashes(folder: &Path) -> Result<Vec<Finding>> {
     findings.filter_map(Result::transpose).collect()
 }
 
-fn root_hash(folder: &Path, image: &str, verity: &str) -> Result<Sha256> {
-    let open = |name: &str| files::open_at(&folder.join(name)).with_context(|| format!("cannot open {name}"));
+fn root_hash(release: &OnDisk, image: &str, verity: &str) -> Result<Sha256> {
+    let open = |name: &str| release.file(name).with_context(|| format!("cannot open {name}"));
     let (tree, data) = (open(verity)?, open(image)?);
     let mut superblock = [0; 512];
     tree.read_at(0, &mut superblock)?;
@@ -89,6 +91,7 @@ const _: () = assert!(PIECE.is_multiple_of(BLOCK as u64));
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::path::Path;
 
     use uuid::Uuid;
 
@@ -112,15 +115,21 @@ mod tests {
         let model = image(folder, VOLUME, &[2; 8192]);
         let line = format!("ro roothash={root} systemd.setenv=VOLUME_MODEL={model}");
         fs::write(folder.join(file::COMMAND_LINE), &line).unwrap();
-        assert_eq!(root_hashes(folder).unwrap(), []);
+        assert_eq!(root_hashes(&OnDisk::open(folder).unwrap()).unwrap(), []);
         let found = image(folder, VOLUME, &[3; 8192]);
         let differs = |wanted: String| Finding::RootHashDiffers {
             image: VOLUME[0].into(),
             found,
             wanted,
         };
-        assert_eq!(root_hashes(folder).unwrap(), [differs(model.to_string())]);
+        assert_eq!(
+            root_hashes(&OnDisk::open(folder).unwrap()).unwrap(),
+            [differs(model.to_string())]
+        );
         fs::write(folder.join(file::COMMAND_LINE), format!("ro roothash={root}")).unwrap();
-        assert_eq!(root_hashes(folder).unwrap(), [differs(String::new())]);
+        assert_eq!(
+            root_hashes(&OnDisk::open(folder).unwrap()).unwrap(),
+            [differs(String::new())]
+        );
     }
 }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -20,6 +20,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::mend::{Exit, OrMend as _};
 use crate::model::release::{FileName, MANIFEST, Manifest, Origin, Stamp};
 use crate::world::files::{self, Entry, Kind};
+use crate::world::folder::Folder;
 use crate::world::scratch::Scratch;
 
 /// What to do with a release that is there already.
@@ -114,14 +115,8 @@ impl Staging {
     /// # Errors
     /// A disk that is full.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
-        let steps = || -> io::Result<()> {
-            let path = self.folder().join(name);
-            fs::create_dir_all(parent(&path))?;
-            let mut file = File::create(path)?;
-            file.write_all(content.as_ref())?;
-            file.sync_all()
-        };
-        self.or_mend(steps())
+        let written = Folder::open(self.folder()).and_then(|folder| folder.write(name, content));
+        self.or_mend(written)
     }
 
     /// Takes over every file of the release that is to be replaced but those that `leave` names.

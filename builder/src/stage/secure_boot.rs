@@ -4,7 +4,6 @@
 //! A signature of this kind lies outside of what it signs, so the digest by which firmware measures the signed image is
 //! that of the unsigned one, and every prediction holds for both. Whose signature it is, the firmware's own keys decide.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -14,13 +13,13 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::Manifest;
 use crate::model::artifacts::file;
 use crate::stage::finding::Finding;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::release::{Existing, Staging};
-use crate::stage::sign::LIMIT;
 use crate::stage::verify;
-use crate::world::{files, given};
+use crate::world::given;
 
 /// The name of the signed UKI in a release.
-pub const SIGNED: &str = "uki.signed.efi";
+pub use crate::model::file::SIGNED_UKI as SIGNED;
 
 /// Puts the signed UKI that lies at `signed` into the release in `folder`.
 ///
@@ -28,13 +27,10 @@ pub const SIGNED: &str = "uki.signed.efi";
 /// A release with findings; a file that is not its UKI with a signature; a disk that is full.
 pub fn attach(folder: &Path, signed: &Path) -> Result<()> {
     let (folder, shown) = (folder.canonicalize()?, signed.display());
-    let signed = given::read(signed, LIMIT, "give a UKI")?;
-    if !verify::verify(&folder, None)?.findings.is_empty() {
-        let problem = format!("{} is not what its manifest says", folder.display());
-        return Err(Exit::No.because(problem, format!("see why: begat verify {}", folder.display())));
-    }
-    let unsigned =
-        fs::read(folder.join(file::UKI)).or_mend(Exit::Usage, "cannot read uki.efi", "name a release with a UKI")?;
+    let signed = given::read(signed, file::limit(SIGNED), "give a UKI")?;
+    let release = verify::verify(&folder, None)?.judged()?;
+    let unsigned = release.on_disk.bytes(file::UKI);
+    let unsigned = unsigned.or_mend(Exit::Usage, "cannot read uki.efi", "name a release with a UKI")?;
     compare(&unsigned, &signed).map_err(|why| {
         let problem = format!("{shown} is not {} with a signature: {why}", file::UKI);
         Exit::No.because(
@@ -48,12 +44,15 @@ pub fn attach(folder: &Path, signed: &Path) -> Result<()> {
     staging.appear()
 }
 
-/// What is to be said against the signed UKI of the release in `folder`, where there is one.
-pub(super) fn verify(folder: &Path, manifest: &Manifest) -> Option<Finding> {
-    let signed = folder.join(SIGNED);
-    let present = signed.exists() && is_part(Path::new(SIGNED), manifest);
-    let read = |path: &Path| files::read(path, LIMIT).map_err(|error| error.to_string());
-    let compared = || compare(&read(&folder.join(file::UKI))?, &read(&signed)?);
+/// What is to be said against the signed UKI of a release, where there is one.
+pub(super) fn verify(on_disk: &OnDisk, manifest: &Manifest) -> Option<Finding> {
+    let present = on_disk.has(SIGNED) && is_part(Path::new(SIGNED), manifest);
+    let read = |name: &str| {
+        on_disk
+            .bytes(name)
+            .map_err(|error| format!("cannot read {name}: {error}"))
+    };
+    let compared = || compare(&read(file::UKI)?, &read(SIGNED)?);
     let why = present.then(compared)?.err()?;
     Some(Finding::UkiDiffers { why })
 }

@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
-use measure::Sha256;
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
@@ -19,16 +19,18 @@ use crate::mend::{Exit, OrMend as _};
 use crate::model::key::{PublicKey, SigningKey};
 use crate::model::record::{RECORD, Record, Terms};
 use crate::model::{Lock, Manifest};
+use crate::stage::on_disk::OnDisk;
 use crate::stage::parse::LOCK;
 use crate::stage::release::{Existing, Staging};
-use crate::stage::verify;
+use crate::stage::verify::{self, Judged};
+use crate::world::folder::Folder;
 use crate::world::{files, parallel, random};
 
 /// The name of a file of the release and its text.
 pub(super) type Written = (String, String);
 
-/// No document, and no bundle of one, is larger: in bytes.
-pub(super) const LIMIT: u64 = 1 << 30;
+/// Nothing that is to be signed is larger: in bytes.
+const LIMIT: u64 = 128 << 20;
 
 /// Returns a key that was made now, for one build, and dies with it.
 ///
@@ -67,7 +69,7 @@ fn random_bytes<const N: usize>() -> Result<[u8; N]> {
 /// # Errors
 /// Files that are not those of the manifest; a disk that is full.
 pub fn sign_new(staging: &Staging, manifest: &Manifest, run: &Run, terms: Terms, key: &SigningKey) -> Result<Record> {
-    let subject = read(staging.folder(), manifest.clone())?;
+    let subject = read(&OnDisk::open(staging.folder())?, manifest.clone())?;
     let claims = Claims::new(&subject, run, terms, &key.public());
     write(staging, &claims.signed_by(key))?;
     Ok(claims.record)
@@ -78,30 +80,30 @@ pub fn sign_new(staging: &Staging, manifest: &Manifest, run: &Run, terms: Terms,
 /// # Errors
 /// A release with findings; one that is signed already, where that is to be refused.
 pub fn claims(folder: &Path, existing: Existing, terms: Terms, key: &PublicKey) -> Result<Claims> {
-    let subject = subject(folder, existing)?;
+    let subject = subject(folder, existing)?.subject;
     Ok(Claims::new(&subject, &run(None)?, terms, key))
+}
+
+/// A release that may be signed: what statements are about, and the files that these are.
+pub(super) struct Signable {
+    pub(super) subject: Subject,
+    pub(super) on_disk: Arc<OnDisk>,
 }
 
 /// Returns what of the release in `folder` statements are about, after comparing every file with its manifest.
 ///
 /// # Errors
 /// As [`claims`].
-pub(super) fn subject(folder: &Path, existing: Existing) -> Result<Subject> {
-    let (shown, verdict) = (folder.display(), verify::verify(folder, None)?);
-    let manifest = match verdict.manifest {
-        Some(manifest) if verdict.findings.is_empty() => manifest,
-        _ => {
-            let problem = format!("{shown} is not what its manifest says: nothing was signed");
-            return Err(Exit::No.because(problem, format!("see why: begat verify {shown}")));
-        }
-    };
-    let signed = files::list(folder)?
-        .into_iter()
-        .any(|entry| is_signature(&entry.path, &manifest));
+pub(super) fn subject(folder: &Path, existing: Existing) -> Result<Signable> {
+    let Judged { on_disk, manifest, .. } = verify::verify(folder, None)?.judged()?;
+    let mut entries = on_disk.entries().iter();
+    let signed = entries.any(|entry| is_signature(&entry.path, &manifest));
     if signed && existing == Existing::Refuse {
-        return Err(Exit::Usage.because(format!("{shown} is signed already"), "replace its signatures: --force"));
+        let problem = format!("{} is signed already", folder.display());
+        return Err(Exit::Usage.because(problem, "replace its signatures: --force"));
     }
-    read(folder, manifest)
+    let subject = read(&on_disk, manifest)?;
+    Ok(Signable { subject, on_disk })
 }
 
 /// Whether it is a file that signing adds to the release.
@@ -154,31 +156,47 @@ impl Claims {
 }
 
 /// Reads what statements are about; every file is compared with the manifest as it is read.
-pub fn read(folder: &Path, manifest: Manifest) -> Result<Subject> {
-    let listed = |name: &str| {
-        let stamp = manifest.files.iter().find(|(file, _)| file.as_str() == name);
-        let bytes = files::read(&folder.join(name), LIMIT).ok();
-        let bytes = bytes.filter(|bytes| stamp.is_some_and(|(_, stamp)| stamp.sha256 == Sha256::of(bytes)));
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        text.ok_or_else(|| {
-            Exit::No.because(
-                format!("{name} is not what the manifest says"),
-                "fetch the release again",
-            )
-        })
-    };
-    let document = |name| {
-        let text = listed(name)?;
-        let read: Result<IgnoredAny, _> = serde_json::from_str(&text);
-        read.or_mend(Exit::No, format!("cannot read {name}"), "build the release again")?;
-        Ok((name, text))
-    };
+///
+/// # Errors
+/// A file that is not the one of the manifest, or no document.
+pub fn read(release: &OnDisk, manifest: Manifest) -> Result<Subject> {
+    let document = |name| Ok((name, document(release, &manifest, name)?));
     let documents = statement::documents(&manifest).map(document).collect::<Result<_>>()?;
-    let lock = Lock::parse(&listed(LOCK)?)?;
+    let lock = lock(release, &manifest)?;
     Ok(Subject {
         manifest,
         lock,
         documents,
+    })
+}
+
+/// Reads a document that has a statement of its own.
+pub(super) fn document(release: &OnDisk, manifest: &Manifest, name: &str) -> Result<String> {
+    let text = listed(release, manifest, name)?;
+    let read: Result<IgnoredAny, _> = serde_json::from_str(&text);
+    read.or_mend(Exit::No, format!("cannot read {name}"), "build the release again")?;
+    Ok(text)
+}
+
+/// Reads the lock of a release.
+pub(super) fn lock(release: &OnDisk, manifest: &Manifest) -> Result<Lock> {
+    Lock::parse(&listed(release, manifest, LOCK)?)
+}
+
+/// The text of a file that the manifest lists.
+fn listed(release: &OnDisk, manifest: &Manifest, name: &str) -> Result<String> {
+    let stamp = manifest.files.iter().find(|(file, _)| file.as_str() == name);
+    let text = release
+        .text(name)
+        .and_then(|text| Ok((text, release.file(name)?.stamp()?)));
+    let text = text
+        .ok()
+        .filter(|(_, found)| stamp.is_some_and(|(_, stamp)| stamp == found));
+    text.map(|(text, _)| text).ok_or_else(|| {
+        Exit::No.because(
+            format!("{name} is not what the manifest says"),
+            "fetch the release again",
+        )
     })
 }
 
@@ -193,9 +211,10 @@ pub fn detach(claims: &Claims, to: &Path) -> Result<()> {
         format!("cannot make {shown}"),
         "name a folder that does not exist yet",
     )?;
+    let folder = Folder::open(to)?;
     claims.statements.iter().try_for_each(|statement| {
         let name = to_be_signed(&statement.name);
-        let written = fs::write(to.join(&name), dsse::pae(statement.text.as_bytes()));
+        let written = folder.write(&name, dsse::pae(statement.text.as_bytes()));
         written.or_mend(
             Exit::Outside,
             format!("cannot write {name} to {shown}"),
@@ -212,7 +231,7 @@ pub fn detach(claims: &Claims, to: &Path) -> Result<()> {
 /// # Errors
 /// A release with findings, a file that is missing or was changed, a signature that is none.
 pub fn attach(folder: &Path, existing: Existing, from: &Path) -> Result<(Claims, Vec<Written>)> {
-    let subject = subject(folder, existing)?;
+    let subject = subject(folder, existing)?.subject;
     let (run, record) = (run_in(from)?, record_in(from)?);
     let key = record.key()?;
     let claims = Claims::new(&subject, &run, record.terms, &key);

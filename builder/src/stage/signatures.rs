@@ -1,23 +1,24 @@
 //! Signed release in, findings out: what is said about a release is written anew and compared, then each signature is
-//! verified.
+//! verified. Statements have dozens of MiB: there is one at a time.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
-use std::path::Path;
 
 use jiff::Timestamp;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::document::claims::Claims;
-use crate::document::dsse::Bundle;
+use crate::document::dsse::{Encoded, pae};
 use crate::document::provenance;
-use crate::document::statement::Statement;
+use crate::document::statement::{self, Statement};
 use crate::model::Manifest;
 use crate::model::key::PublicKey;
 use crate::model::record::{RECORD, Record};
 use crate::stage::finding::Finding;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::sign;
-use crate::world::files;
 
 /// What is asked of the signatures of a release.
 #[derive(Clone, Debug)]
@@ -28,12 +29,12 @@ pub struct Demand {
     pub at: Timestamp,
 }
 
-/// Verifies what is signed about the release in `folder`; returns its record where there is one that can be read, and
+/// Verifies what is signed about the release; returns its record where there is one that can be read, and
 /// reasons not to trust it.
-pub fn verify(folder: &Path, manifest: &Manifest, demand: &Demand) -> (Option<Record>, Vec<Finding>) {
-    match record(folder, manifest) {
+pub fn verify(release: &OnDisk, manifest: &Manifest, demand: &Demand) -> (Option<Record>, Vec<Finding>) {
+    match record(release, manifest) {
         Ok(Some((record, key))) => {
-            let mut findings = statements(folder, manifest, &record, &key).unwrap_or_else(|finding| vec![finding]);
+            let mut findings = statements(release, manifest, &record, &key).unwrap_or_else(|finding| vec![finding]);
             findings.extend(demand.findings(&record, &key));
             (Some(record), findings)
         }
@@ -59,11 +60,9 @@ impl Demand {
 }
 
 /// The record and its key; nothing where the release is not signed at all.
-fn record(folder: &Path, manifest: &Manifest) -> Result<Option<(Record, PublicKey)>, Finding> {
-    /// A log stores no more, in bytes.
-    const LIMIT: u64 = 65_535;
-    let text = match text(folder, RECORD, LIMIT) {
-        Err(Finding::SignatureMissing { .. }) if !has_signatures(folder, manifest) => return Ok(None),
+fn record(release: &OnDisk, manifest: &Manifest) -> Result<Option<(Record, PublicKey)>, Finding> {
+    let text = match text(release, RECORD) {
+        Err(Finding::SignatureMissing { .. }) if !has_signatures(release, manifest) => return Ok(None),
         text => text?,
     };
     let unreadable = |error: anyhow::Error| Finding::SignatureUnreadable {
@@ -75,27 +74,44 @@ fn record(folder: &Path, manifest: &Manifest) -> Result<Option<(Record, PublicKe
     Ok(Some((record, key)))
 }
 
-fn has_signatures(folder: &Path, manifest: &Manifest) -> bool {
-    let entries = files::list(folder).unwrap_or_default();
-    entries.iter().any(|entry| sign::is_signature(&entry.path, manifest))
+fn has_signatures(release: &OnDisk, manifest: &Manifest) -> bool {
+    let mut entries = release.entries().iter();
+    entries.any(|entry| sign::is_signature(&entry.path, manifest))
 }
 
 /// Compares everything that is said with what is to be said, and verifies each signature.
-fn statements(folder: &Path, manifest: &Manifest, record: &Record, key: &PublicKey) -> Result<Vec<Finding>, Finding> {
-    let provenance = text(folder, provenance::FILE, sign::LIMIT)?;
+fn statements(
+    release: &OnDisk,
+    manifest: &Manifest,
+    record: &Record,
+    key: &PublicKey,
+) -> Result<Vec<Finding>, Finding> {
+    let said = text(release, provenance::FILE)?;
     let unchecked = |why: String| Finding::SignatureUnchecked {
         file: provenance::FILE.into(),
         why: plain(&why),
     };
-    let run = provenance::run(&provenance).map_err(unchecked)?;
-    let subject = sign::read(folder, manifest.clone()).map_err(|error| unchecked(format!("{error:#}")))?;
-    let claims = Claims::new(&subject, &run, record.terms.clone(), key);
-    drop(subject); // dozens of MiB
-    let mut findings = differences(provenance::FILE, &claims.provenance().text, provenance.as_bytes());
-    findings.extend(fields(record, &claims.record));
-    for statement in &claims.statements {
-        findings.extend(bundle(folder, statement, key).unwrap_or_else(|finding| vec![finding]));
+    let run = provenance::run(&said).map_err(unchecked)?;
+    let lock = sign::lock(release, manifest).map_err(|error| unchecked(format!("{error:#}")))?;
+    let provenance = provenance::statement(manifest, &lock, &run);
+    let mut findings = differences(provenance::FILE, &provenance.text, said.as_bytes());
+    let (mut named, mut bundles) = (Vec::new(), Vec::new());
+    let mut take = |statement: &Statement| {
+        named.push(statement.named());
+        bundles.extend(bundle(release, statement, key).unwrap_or_else(|finding| vec![finding]));
+    };
+    take(&provenance);
+    for name in statement::documents(manifest) {
+        let document = sign::document(release, manifest, name).map_err(|error| unchecked(format!("{error:#}")))?;
+        Statement::about_document(manifest, name, &document)
+            .iter()
+            .for_each(&mut take);
     }
+    let wanted = Record::new(manifest, run.id, record.terms.clone(), key, named);
+    findings.extend(fields(record, &wanted));
+    findings.extend(bundles);
+    let of_record = bundle(release, &Statement::about_record(manifest, &wanted), key);
+    findings.extend(of_record.unwrap_or_else(|finding| vec![finding]));
     Ok(findings)
 }
 
@@ -120,27 +136,36 @@ fn fields(found: &Record, wanted: &Record) -> Vec<Finding> {
 }
 
 /// What is to be said against the bundle of a statement.
-fn bundle(folder: &Path, statement: &Statement, key: &PublicKey) -> Result<Vec<Finding>, Finding> {
+fn bundle(release: &OnDisk, statement: &Statement, key: &PublicKey) -> Result<Vec<Finding>, Finding> {
     let file = Statement::bundle(&statement.name);
-    let text = text(folder, &file, sign::LIMIT)?;
-    let bundle = Bundle::parse(&text).map_err(|why| Finding::SignatureUnreadable {
+    let text = text(release, &file)?;
+    let unreadable = |why: String| Finding::SignatureUnreadable {
         file: file.clone(),
         why: plain(&why),
-    })?;
-    drop(text); // dozens of MiB
-    let mut findings = differences(&file, &statement.text, &bundle.payload);
+    };
+    let bundle = Encoded::parse(&text).map_err(unreadable)?;
     let wanted = key.id().to_string();
-    if bundle.key != wanted {
-        findings.push(Finding::KeyIdDiffers {
-            file: file.clone(),
-            found: bundle.key.clone(),
-            wanted: wanted.clone(),
-        });
-    }
-    if !bundle.is_signed_by(key) {
-        findings.push(Finding::SignatureInvalid { file, key: wanted });
-    }
-    Ok(findings)
+    let other_key = (bundle.key != wanted).then(|| Finding::KeyIdDiffers {
+        file: file.clone(),
+        found: bundle.key.clone(),
+        wanted: wanted.clone(),
+    });
+    let (differences, is_signed) = match bundle.is_of(statement.text.as_bytes()) {
+        true => {
+            let signature = bundle.signature.clone();
+            drop(bundle);
+            drop(text); // dozens of MiB
+            (Vec::new(), key.verifies(&pae(statement.text.as_bytes()), &signature))
+        }
+        false => {
+            let bundle = bundle.decode().map_err(unreadable)?;
+            drop(text);
+            let differences = differences(&file, &statement.text, &bundle.payload);
+            (differences, bundle.is_signed_by(key))
+        }
+    };
+    let unsigned = (!is_signed).then(|| Finding::SignatureInvalid { file, key: wanted });
+    Ok(differences.into_iter().chain(other_key).chain(unsigned).collect())
 }
 
 /// How a statement differs from what is to be stated: by its subjects where those differ, else as a whole.
@@ -170,21 +195,65 @@ fn differences(file: &str, wanted: &str, found: &[u8]) -> Vec<Finding> {
     }
 }
 
-/// The subjects of a statement by name; none where it is no statement.
-fn subjects(statement: &[u8]) -> BTreeMap<String, Value> {
-    let statement: Value = serde_json::from_slice(statement).unwrap_or_default();
-    let subjects = statement["subject"].as_array().into_iter().flatten();
-    let named = |subject: &Value| Some((subject["name"].as_str()?.to_owned(), subject.clone()));
-    subjects.filter_map(named).collect()
+/// The subjects of a statement by name; none where it is no statement, or has more than any release has files.
+fn subjects(statement: &[u8]) -> BTreeMap<String, String> {
+    #[derive(Deserialize)]
+    struct Read {
+        subject: Subjects,
+    }
+    let read: Result<Read, _> = serde_json::from_slice(statement);
+    read.map(|read| read.subject.0).unwrap_or_default()
 }
 
-fn text(folder: &Path, file: &str, limit: u64) -> Result<String, Finding> {
-    let unreadable = |why: String| Finding::SignatureUnreadable { file: file.into(), why };
-    match files::read(&folder.join(file), limit) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| unreadable("it is no text".into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Finding::SignatureMissing { file: file.into() }),
-        Err(error) => Err(unreadable(error.to_string())),
+/// What a statement is about: what is read of it does not grow with it.
+struct Subjects(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Subjects {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Few)
     }
+}
+
+struct Few;
+
+impl<'de> Visitor<'de> for Few {
+    type Value = Subjects;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the subjects of a statement")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Subjects, A::Error> {
+        /// More than any release has files.
+        const MOST: usize = 1 << 12;
+        #[derive(Deserialize)]
+        struct Subject {
+            name: String,
+            digest: Digest,
+        }
+        #[derive(Deserialize)]
+        struct Digest {
+            sha256: String,
+        }
+        let mut subjects = BTreeMap::new();
+        while let Some(Subject { name, digest }) = seq.next_element()? {
+            subjects.insert(name, digest.sha256);
+            if subjects.len() > MOST {
+                return Err(A::Error::custom("they are too many"));
+            }
+        }
+        Ok(Subjects(subjects))
+    }
+}
+
+fn text(release: &OnDisk, file: &str) -> Result<String, Finding> {
+    release.text(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Finding::SignatureMissing { file: file.into() },
+        _ => Finding::SignatureUnreadable {
+            file: file.into(),
+            why: error.to_string(),
+        },
+    })
 }
 
 /// An error that may quote what somebody has written, without what a terminal would obey.

@@ -2,25 +2,26 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use measure::Sha256;
 
 use crate::mend::{Exit, OrMend as _};
-use crate::model::Record;
-use crate::model::artifacts;
+use crate::model::file;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
+use crate::model::{Measurements, Record};
 use crate::stage::chain::{COMPLETION, DISPATCH};
 use crate::stage::finding::Finding;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::parse::LOCK;
 use crate::stage::recompute::recompute;
 use crate::stage::signatures::{self, Demand};
 use crate::stage::{log, rebuilds, secure_boot, sign};
-use crate::world::files::{self, Entry, Kind};
+use crate::world::files::{Entry, Kind, Opened};
 use crate::world::parallel::both;
 use crate::world::stamps::stamps;
 
@@ -30,6 +31,8 @@ pub const ARTIFACTS: &str = "the measurements, against the artifacts";
 /// What was found out about a release.
 #[derive(Clone, Debug)]
 pub struct Verdict {
+    /// The very files that were looked at.
+    pub on_disk: Arc<OnDisk>,
     /// The digest of the manifest as it lies there: it names the release, if there are no findings.
     pub release: Option<Sha256>,
     pub manifest: Option<Manifest>,
@@ -41,16 +44,27 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
 }
 
+/// A release against which nothing was found. Whoever wants to use what a release says asks for one: no verdict with
+/// findings gives it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    pub on_disk: Arc<OnDisk>,
+    pub manifest: Manifest,
+    /// If it is signed.
+    pub record: Option<Record>,
+}
+
 /// Compares every file of the release in `folder` with its manifest, and the manifest with the digest that is wanted.
 ///
 /// # Errors
 /// A folder that cannot be read. Everything that is wrong with what is in it is a finding.
 pub fn verify(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
-    let (mut verdict, entries) = begin(folder, wanted)?;
+    let mut verdict = begin(folder, wanted)?;
     if let Some(manifest) = &verdict.manifest {
-        let found = Listed::new(folder, manifest, &entries).compare();
+        let found = Listed::new(&verdict.on_disk, manifest).compare();
         verdict.findings.extend(found);
     }
+    verdict.see_changes();
     Ok(verdict)
 }
 
@@ -60,14 +74,15 @@ pub fn verify(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_whole(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> Result<Verdict> {
-    let (mut verdict, entries) = begin(folder, wanted)?;
+    let mut verdict = begin(folder, wanted)?;
     let Some(manifest) = &verdict.manifest else {
         return Ok(verdict);
     };
-    let listed = Listed::new(folder, manifest, &entries);
+    let on_disk = &verdict.on_disk;
+    let listed = Listed::new(on_disk, manifest);
     let measurable = verdict.findings.is_empty() && listed.boots();
-    let artifacts = || if measurable { recompute(folder) } else { Vec::new() };
-    let signed = || signatures::verify(folder, manifest, demand);
+    let artifacts = || if measurable { recompute(on_disk) } else { Vec::new() };
+    let signed = || signatures::verify(on_disk, manifest, demand);
     let (found, (artifacts, (record, signed))) = both(|| listed.compare(), || both(artifacts, signed));
     verdict.measured = measurable && found.is_empty();
     verdict.findings.extend(found.into_iter().chain(signed));
@@ -75,6 +90,7 @@ pub fn verify_whole(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> R
         .findings
         .extend(artifacts.into_iter().filter(|_| verdict.measured));
     verdict.record = record;
+    verdict.see_changes();
     Ok(verdict)
 }
 
@@ -92,13 +108,71 @@ pub fn verify_at_any_time(folder: &Path, wanted: Option<Sha256>) -> Result<Verdi
     Ok(verdict)
 }
 
-/// Reads the manifest; returns what is to be said of it alone, and what is in the folder.
-fn begin(folder: &Path, wanted: Option<Sha256>) -> Result<(Verdict, Vec<Entry>)> {
-    const MEND: &str = "name the folder of a release";
-    let problem = || format!("cannot read the folder {}", folder.display());
-    let exit = if folder.is_dir() { Exit::Outside } else { Exit::Usage };
-    let entries = files::list(folder).or_mend(exit, problem(), MEND)?;
-    let read = read_manifest(folder).with_context(problem)?;
+/// As [`verify_at_any_time`]; returns the release, if nothing is wrong with it.
+///
+/// # Errors
+/// A release with findings.
+pub fn judge(folder: &Path) -> Result<Judged> {
+    verify_at_any_time(folder, None)?.judged()
+}
+
+impl Verdict {
+    /// Returns the release, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// The first finding.
+    pub fn judged(self) -> Result<Judged> {
+        match (self.manifest, self.findings.first()) {
+            (Some(manifest), None) => Ok(Judged {
+                on_disk: self.on_disk,
+                manifest,
+                record: self.record,
+            }),
+            (_, finding) => {
+                let finding = finding.map(ToString::to_string).unwrap_or_default();
+                let shown = self.on_disk.shown();
+                let problem = format!("{shown} is not what it says: {finding}");
+                Err(Exit::No.because(problem, format!("see all that is wrong with it: begat verify {shown}")))
+            }
+        }
+    }
+
+    /// Adds what somebody has written to since the release was opened.
+    pub fn see_changes(&mut self) {
+        let changed = self.on_disk.changed().into_iter();
+        for finding in changed.map(|file| Finding::FileChanged { file }) {
+            if !self.findings.contains(&finding) {
+                self.findings.push(finding);
+            }
+        }
+    }
+}
+
+impl Judged {
+    /// Returns the text of one of its files: the one that was judged.
+    ///
+    /// # Errors
+    /// A file that it has not, or that somebody has changed meanwhile.
+    pub fn text(&self, name: &str) -> Result<String> {
+        let problem = || format!("cannot read {name} of {}", self.on_disk.shown());
+        self.on_disk
+            .text(name)
+            .or_mend(Exit::No, problem(), "build the release again")
+    }
+
+    /// Returns what it predicts.
+    ///
+    /// # Errors
+    /// A release that predicts nothing.
+    pub fn measurements(&self) -> Result<Measurements> {
+        Measurements::parse(&self.text(file::MEASUREMENTS)?)
+    }
+}
+
+/// Opens the folder and reads the manifest; returns what is to be said of it alone.
+fn begin(folder: &Path, wanted: Option<Sha256>) -> Result<Verdict> {
+    let on_disk = OnDisk::open(folder)?;
+    let read = read_manifest(&on_disk);
     let release = read.as_ref().ok().map(|(release, _)| *release);
     let differs = release.zip(wanted).filter(|(found, wanted)| found != wanted);
     let differs = differs.map(|(found, wanted)| Finding::ReleaseDiffers { found, wanted });
@@ -106,39 +180,28 @@ fn begin(folder: &Path, wanted: Option<Sha256>) -> Result<(Verdict, Vec<Entry>)>
         Ok(manifest) => (Some(manifest), None),
         Err(finding) => (None, Some(finding)),
     };
-    let verdict = Verdict {
+    Ok(Verdict {
+        on_disk: Arc::new(on_disk),
         release,
         manifest,
         record: None,
         measured: false,
         findings: differs.into_iter().chain(found).collect(),
-    };
-    Ok((verdict, entries))
+    })
 }
-
-/// A manifest has a line or four for each file; one that is larger than this is no manifest of ours.
-const MANIFEST_LIMIT: u64 = 64 << 20;
 
 /// The digest and the text of the manifest: the very bytes that are parsed are those that were hashed.
-fn read_manifest(folder: &Path) -> io::Result<std::result::Result<(Sha256, String), Finding>> {
-    let invalid = |why: &str| Ok(Err(Finding::ManifestInvalid { why: why.into() }));
-    let file = match files::open(&folder.join(MANIFEST)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(Finding::ManifestMissing)),
-        Err(error) => return invalid(&format!("cannot open {MANIFEST}: {error}")),
-    };
-    let mut bytes = Vec::new();
-    file.take(MANIFEST_LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MANIFEST_LIMIT {
-        return invalid(&format!("{MANIFEST} has more than {MANIFEST_LIMIT} bytes"));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Ok((Sha256::of(&text), text))),
-        Err(_) => invalid(&format!("{MANIFEST} is no text")),
+fn read_manifest(on_disk: &OnDisk) -> Result<(Sha256, String), Finding> {
+    match on_disk.text(MANIFEST) {
+        Ok(text) => Ok((Sha256::of(&text), text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Finding::ManifestMissing),
+        Err(error) => Err(Finding::ManifestInvalid {
+            why: format!("cannot read {MANIFEST}: {error}"),
+        }),
     }
 }
 
-fn parse(text: &str) -> std::result::Result<Manifest, Finding> {
+fn parse(text: &str) -> Result<Manifest, Finding> {
     Manifest::parse(text).map_err(|error| Finding::ManifestInvalid {
         why: format!("{error:#}"),
     })
@@ -146,23 +209,30 @@ fn parse(text: &str) -> std::result::Result<Manifest, Finding> {
 
 /// A release as its folder lists it: what is wrong with that is found before any file is read.
 struct Listed<'a> {
-    folder: &'a Path,
+    on_disk: &'a OnDisk,
     manifest: &'a Manifest,
+    files: BTreeMap<&'a FileName, Arc<Opened>>,
     unlike: BTreeMap<&'a FileName, Finding>,
     strangers: Vec<Finding>,
 }
 
 impl<'a> Listed<'a> {
-    fn new(folder: &'a Path, manifest: &'a Manifest, entries: &[Entry]) -> Self {
+    fn new(on_disk: &'a OnDisk, manifest: &'a Manifest) -> Self {
+        let entries = on_disk.entries();
         let kinds: BTreeMap<&Path, Kind> = entries.iter().map(|entry| (entry.path.as_path(), entry.kind)).collect();
-        let unlike = manifest.files.iter().filter_map(|(name, stamp)| {
+        let (mut files, mut unlike) = (BTreeMap::new(), BTreeMap::new());
+        for (name, stamp) in &manifest.files {
             let kind = kinds.get(Path::new(name.as_str())).copied();
-            Some((name, unlike(folder, name, stamp.size, kind)?))
-        });
+            match open(on_disk, name, stamp.size, kind) {
+                Ok(file) => drop(files.insert(name, file)),
+                Err(finding) => drop(unlike.insert(name, finding)),
+            }
+        }
         Self {
-            folder,
+            on_disk,
             manifest,
-            unlike: unlike.collect(),
+            files,
+            unlike,
             strangers: strangers(manifest, entries),
         }
     }
@@ -170,7 +240,7 @@ impl<'a> Listed<'a> {
     /// Whether it is all there, and boots something.
     fn boots(&self) -> bool {
         let mut names = self.manifest.files.keys();
-        let has_a_root = names.any(|name| name.as_str() == artifacts::file::ROOT);
+        let has_a_root = names.any(|name| name.as_str() == file::ROOT);
         has_a_root && self.unlike.is_empty() && self.strangers.is_empty()
     }
 
@@ -182,17 +252,17 @@ impl<'a> Listed<'a> {
             .into_iter()
             .chain(found.into_values())
             .chain(self.strangers.iter().cloned())
-            .chain(secure_boot::verify(self.folder, self.manifest))
+            .chain(secure_boot::verify(self.on_disk, self.manifest))
             .collect()
     }
 
     fn digests(&self) -> Vec<(&'a FileName, Finding)> {
-        let files = self.manifest.files.iter();
-        let mut files: Vec<_> = files.filter(|(name, _)| !self.unlike.contains_key(name)).collect();
-        files.sort_by_key(|(_, stamp)| Reverse(stamp.size)); // the largest first, so that no core waits at the end
-        let paths: Vec<_> = files.iter().map(|(name, _)| self.folder.join(name.as_str())).collect();
-        let found = files.into_iter().zip(stamps(&paths));
-        let found = found.filter_map(|((name, wanted), found)| Some((name, differs(name, *wanted, found)?)));
+        let mut files: Vec<_> = self.files.iter().collect();
+        files.sort_by_key(|(_, file)| Reverse(file.len())); // the largest first, so that no core waits at the end
+        let opened: Vec<&Opened> = files.iter().map(|(_, file)| &***file).collect();
+        let found = files.into_iter().zip(stamps(&opened));
+        let found =
+            found.filter_map(|((name, _), found)| Some((*name, differs(name, self.manifest.files[*name], found)?)));
         found.collect()
     }
 }
@@ -205,21 +275,25 @@ fn lock(manifest: &Manifest) -> Option<Finding> {
     (!same).then_some(Finding::LockDiffers { wanted })
 }
 
-/// Compares what a file is, then its size: one of another size is not read.
-fn unlike(folder: &Path, name: &FileName, wanted: u64, kind: Option<Kind>) -> Option<Finding> {
+/// Opens a file. Compares what it is, then its size: one of another size, or larger than such a file is, is not read.
+fn open(on_disk: &OnDisk, name: &FileName, wanted: u64, kind: Option<Kind>) -> Result<Arc<Opened>, Finding> {
     let file = name.clone();
     match kind {
-        None => return Some(Finding::FileMissing { file }),
+        None => return Err(Finding::FileMissing { file }),
         Some(Kind::File) => {}
         Some(kind) => {
             let what = kind.to_string();
-            return Some(Finding::NotAFile { file, what });
+            return Err(Finding::NotAFile { file, what });
         }
     }
-    match fs::symlink_metadata(folder.join(name.as_str())).map(|found| found.len()) {
-        Ok(found) if found == wanted => None,
-        Ok(found) => Some(Finding::SizeDiffers { file, found, wanted }),
-        Err(error) => Some(unreadable(file, &error)),
+    let opened = on_disk
+        .file(name.as_str())
+        .map_err(|error| unreadable(file.clone(), &error))?;
+    let (found, limit) = (opened.len(), file::limit(name.as_str()));
+    match () {
+        () if found != wanted => Err(Finding::SizeDiffers { file, found, wanted }),
+        () if found > limit => Err(Finding::FileTooLarge { file, found, limit }),
+        () => Ok(opened),
     }
 }
 
@@ -274,18 +348,4 @@ pub(super) fn is_of_a_build(path: &Path, manifest: &Manifest) -> bool {
     let evidence = EVIDENCE.iter().any(|name| path == Path::new(name));
     let signed = sign::is_signature(path, manifest) || secure_boot::is_part(path, manifest);
     evidence || signed || rebuilds::is_part(path)
-}
-
-/// Reads the manifest of a release, and nothing else: no file is compared with it.
-///
-/// # Errors
-/// A folder without a manifest, or with one that is none.
-pub fn manifest(folder: &Path) -> Result<Manifest> {
-    let path = folder.join(MANIFEST);
-    let text = files::text(&path);
-    Manifest::parse(&text.or_mend(
-        Exit::Usage,
-        format!("cannot read {}", path.display()),
-        "name the folder of a release",
-    )?)
 }

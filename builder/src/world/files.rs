@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::fs::{self, File, FileType, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use measure::Sha512;
 use measure::event_log::Digests;
 use measure::{ReadAt, Unreadable};
+use measure::{Sha256, Sha512};
 use rustix::fs::OFlags;
 use sha2::Digest as _;
 
@@ -92,20 +93,163 @@ pub fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::other("it is not a regular file"))
 }
 
-/// A file that is read from any offset, by several threads at once.
+/// A file that was opened once, and is read from any offset, by several threads at once.
+///
+/// Whoever can write to it may do so while it is read. What is read as a whole is hashed as it is read, and all who read
+/// it so get the same bytes or an error. What is read piece by piece has [`is_unchanged`](Self::is_unchanged).
+#[derive(Debug)]
 pub struct Opened {
     file: File,
     size: u64,
+    changed: Changed,
+    stamp: OnceLock<Stamp>,
 }
+
+/// When a file was written last, as the file system says: seconds and nanoseconds of its data and of its metadata. Nobody
+/// but the kernel sets the second time.
+type Changed = [(i64, i64); 2];
 
 /// Opens a file as [`open`] does, to read from any offset.
 ///
 /// # Errors
 /// A file that cannot be opened, or that is none.
 pub fn open_at(path: &Path) -> io::Result<Opened> {
-    let file = open(path)?;
-    let size = file.metadata()?.len();
-    Ok(Opened { file, size })
+    Opened::new(open(path)?)
+}
+
+impl Opened {
+    /// Takes a file that was opened to read.
+    ///
+    /// # Errors
+    /// A file about which the file system says nothing.
+    pub fn new(file: File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self {
+            size: found.len(),
+            changed: changed(&found),
+            stamp: OnceLock::new(),
+            file,
+        })
+    }
+
+    /// Takes a file of which somebody knows the size and digest: it is read as a whole with these or not at all.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_stamp(file: File, stamp: Stamp) -> io::Result<Self> {
+        let stamp = OnceLock::from(stamp);
+        Ok(Self {
+            stamp,
+            ..Self::new(file)?
+        })
+    }
+
+    /// Returns the size and the digest that the file has had since it was first read as a whole.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn stamp(&self) -> io::Result<Stamp> {
+        match self.stamp.get() {
+            Some(known) => Ok(*known),
+            None => self.agreed(stamp(&mut self.reader())?),
+        }
+    }
+
+    /// Returns that size and digest where it was read as a whole already.
+    pub fn known_stamp(&self) -> Option<Stamp> {
+        self.stamp.get().copied()
+    }
+
+    /// Takes the size and the digest of what somebody has read of all of it.
+    ///
+    /// # Errors
+    /// Others than somebody has read before.
+    pub fn agreed(&self, found: Stamp) -> io::Result<Stamp> {
+        match *self.stamp.get_or_init(|| found) == found {
+            true => Ok(found),
+            false => Err(io::Error::other("it changed while it was read")),
+        }
+    }
+
+    /// Returns its bytes, the same ones each time.
+    ///
+    /// # Errors
+    /// A file that cannot be read, that has more than `limit` bytes, or other bytes than when it was first read.
+    pub fn bytes(&self, limit: u64) -> io::Result<Vec<u8>> {
+        let bytes = at_most(limit, self.size, self.reader())?;
+        self.agreed(Stamp {
+            sha256: Sha256::of(&bytes),
+            size: bytes.len() as u64,
+        })?;
+        Ok(bytes)
+    }
+
+    /// Returns the size in bytes and the digests of all of it, the same each time.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or has other bytes than when it was first read.
+    pub fn hash(&self) -> io::Result<(u64, Digests)> {
+        let (size, digests) = hash(&mut self.reader())?;
+        if let Some(sha256) = digests.sha256 {
+            self.agreed(Stamp { sha256, size })?;
+        }
+        Ok((size, digests))
+    }
+
+    /// Returns the size and both digests of all of it, the same each time.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or has other bytes than when it was first read.
+    pub fn stamp_and_sha512(&self) -> io::Result<(Stamp, Sha512)> {
+        let (stamp, sha512) = stamp_and_sha512(&mut self.reader())?;
+        Ok((self.agreed(stamp)?, sha512))
+    }
+
+    /// Returns whether nobody has written to the file since it was opened, as its file system says.
+    ///
+    /// # Errors
+    /// A file about which the file system says nothing.
+    pub fn is_unchanged(&self) -> io::Result<bool> {
+        let found = self.file.metadata()?;
+        Ok(found.len() == self.size && changed(&found) == self.changed)
+    }
+
+    /// Returns how many bytes it had when it was opened.
+    pub fn len(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns whether it had none.
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Reads it from its start.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader {
+            file: &self.file,
+            offset: 0,
+        }
+    }
+}
+
+/// Reads a file from its start to its end, beside others who do.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+fn changed(found: &fs::Metadata) -> Changed {
+    [(found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec())]
 }
 
 impl ReadAt for Opened {
@@ -128,10 +272,21 @@ impl ReadAt for Opened {
 /// # Errors
 /// A file that cannot be read, or that has more than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let file = open(path)?;
+    let size = file.metadata()?.len();
+    at_most(limit, size, file)
+}
+
+/// What can be read from `file`, which should have `size` bytes: room for more is made only where there are more.
+fn at_most(limit: u64, size: u64, file: impl Read) -> io::Result<Vec<u8>> {
+    let too_large = || io::Error::other(format!("it has more than {limit} bytes"));
+    if size > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(size as usize + 1); // one more: so its end is found without more room
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {
-        true => Err(io::Error::other(format!("it has more than {limit} bytes"))),
+        true => Err(too_large()),
         false => Ok(bytes),
     }
 }
@@ -150,7 +305,7 @@ pub fn text(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn stamp(file: &mut File) -> io::Result<Stamp> {
+pub fn stamp(file: &mut impl Read) -> io::Result<Stamp> {
     let mut sha256 = sha2::Sha256::new();
     let size = stream(file, |bytes| sha256.update(bytes))?;
     let sha256 = <[u8; 32]>::from(sha256.finalize()).into();
@@ -161,7 +316,7 @@ pub fn stamp(file: &mut File) -> io::Result<Stamp> {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn stamp_and_sha512(file: &mut File) -> io::Result<(Stamp, Sha512)> {
+pub fn stamp_and_sha512(file: &mut impl Read) -> io::Result<(Stamp, Sha512)> {
     let (mut sha256, mut sha512) = (sha2::Sha256::new(), sha2::Sha512::new());
     let size = stream(file, |bytes| {
         sha256.update(bytes);
@@ -175,7 +330,7 @@ pub fn stamp_and_sha512(file: &mut File) -> io::Result<(Stamp, Sha512)> {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn hash(file: &mut File) -> io::Result<(u64, Digests)> {
+pub fn hash(file: &mut impl Read) -> io::Result<(u64, Digests)> {
     let (mut sha256, mut sha384) = (sha2::Sha256::new(), sha2::Sha384::new());
     let size = stream(file, |bytes| {
         sha256.update(bytes);
@@ -192,14 +347,14 @@ pub fn hash(file: &mut File) -> io::Result<(u64, Digests)> {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn sha512(file: &mut impl io::Read) -> io::Result<Sha512> {
+pub fn sha512(file: &mut impl Read) -> io::Result<Sha512> {
     let mut sha512 = sha2::Sha512::new();
     stream(file, |bytes| sha512.update(bytes))?;
     Ok(<[u8; 64]>::from(sha512.finalize()).into())
 }
 
 /// Hands everything that can be read from `file` to `sink`, piece by piece, and returns how many bytes it was.
-fn stream(file: &mut impl io::Read, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
+fn stream(file: &mut impl Read, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
     let (mut size, mut buffer) = (0, vec![0; PIECE]);
     loop {
         match file.read(&mut buffer) {

@@ -7,6 +7,7 @@ pub mod credentials;
 mod download;
 pub mod environment;
 pub mod files;
+pub mod folder;
 pub mod given;
 pub mod graft;
 pub mod host;

@@ -10,6 +10,7 @@ use crate::cli::explain;
 use crate::mend::{Exit, OrMend as _, Told};
 use crate::stage::boot::{Observed, Shape};
 use crate::stage::host::Host;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::{prove, say};
 
 /// A folder for what a machine's TPM says; one that nobody named vanishes.
@@ -44,7 +45,7 @@ impl Evidence {
     }
 
     /// Prints the firmware's log beside the prediction, event by event.
-    pub(super) fn compare(&self, release: &Path, shape: Shape) -> Result<()> {
+    pub(super) fn compare(&self, release: &OnDisk, shape: Shape) -> Result<()> {
         let (observed, host) = (Observed::load(&self.folder)?, Host::load(&self.folder)?);
         say("boot", "the firmware's log beside the prediction, event by event");
         let explanation = prove::prove(release, shape, &observed, host)?;

@@ -16,8 +16,8 @@ use crate::model::artifacts::file;
 use crate::model::lock::Tree;
 use crate::model::{Lock, Recipe};
 use crate::stage::boot::{Disk, MOST_VOLUMES, Machine, Purpose, Shape};
-use crate::stage::{Work, contents, fetch};
-use crate::world::files;
+use crate::stage::verify::{self, Judged};
+use crate::stage::{Work, fetch};
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 
 /// The firmware of a release that any machine starts.
@@ -25,7 +25,7 @@ const FIRMWARE: &str = "OVMF-generic.fd";
 
 const KVM: &str = "/dev/kvm";
 
-/// Starts a release in QEMU and ends when the guest says that it is ready
+/// Verifies a release, starts it in QEMU and ends when the guest says that it is ready
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The folder of the release
@@ -69,6 +69,7 @@ impl Args {
     pub(super) fn run(self) -> Result<()> {
         let problem = format!("there is no release {}", self.release.display());
         let release = fs::canonicalize(&self.release).or_mend(Exit::Usage, problem, "name its folder")?;
+        let judged = verify::judge(&release)?;
         let evidence = self.tpm.then(|| Evidence::new(self.evidence.as_deref())).transpose()?;
         let files = Files {
             release,
@@ -76,24 +77,24 @@ impl Args {
             disks: self.disks.files()?,
         };
         if self.host_qemu {
-            self.machine(&files)?.boot()?;
+            self.machine(&judged, &files)?.boot()?;
         } else {
-            self.boot_inside(files)?;
+            self.boot_inside(&judged, files)?;
         }
-        evidence.map_or(Ok(()), |evidence| evidence.compare(&self.release, self.shape()))
+        evidence.map_or(Ok(()), |evidence| evidence.compare(&judged.on_disk, self.shape()))
     }
 
     const fn shape(&self) -> Shape {
         if self.disk { Shape::Disk } else { Shape::Direct }
     }
 
-    fn machine(&self, files: &Files) -> Result<Machine> {
+    fn machine(&self, release: &Judged, files: &Files) -> Result<Machine> {
         let text = |path: &PathBuf| path.to_str().map(String::from).context("a path is not UTF-8");
         let disks = files.disks.iter().map(|(purpose, file)| {
             let (purpose, file) = (*purpose, text(file)?);
             Ok(Disk { purpose, file })
         });
-        let volumes = contents::volumes(&self.release)?;
+        let volumes = release.on_disk.volumes();
         if volumes.len() > MOST_VOLUMES && self.shape() == Shape::Direct {
             let problem = format!(
                 "{} volumes are more disks than the machine has slots for",
@@ -105,7 +106,7 @@ impl Args {
             shape: self.shape(),
             release: text(&files.release)?,
             firmware: FIRMWARE.into(),
-            command_line: self.read(file::COMMAND_LINE)?,
+            command_line: release.text(file::COMMAND_LINE)?,
             kvm: !self.tcg,
             timeout: self.timeout,
             evidence: files.evidence.as_ref().map(text).transpose()?,
@@ -116,10 +117,10 @@ impl Args {
     }
 
     /// Boots with the locked QEMU, in a sandbox.
-    fn boot_inside(&self, files: Files) -> Result<()> {
-        let machine = self.machine(&files.inside())?;
-        let lock = Lock::parse(&self.read("recipe.lock")?)?;
-        let recipe = Recipe::parse(&self.read("recipe.toml")?)?;
+    fn boot_inside(&self, release: &Judged, files: Files) -> Result<()> {
+        let machine = self.machine(release, &files.inside())?;
+        let lock = Lock::parse(&release.text(file::LOCK)?)?;
+        let recipe = Recipe::parse(&release.text(file::RECIPE)?)?;
         let (store, net) = self.supply.open(&recipe)?;
         let tree = fetch::tool_tree(&lock, Tree::Boot, &net, &store)?;
         let mut binds = files.binds();
@@ -133,12 +134,6 @@ impl Args {
             owners: Owners::Single,
         };
         sandbox.run(&Work::Boot(machine))
-    }
-
-    fn read(&self, name: &str) -> Result<String> {
-        let file = self.release.join(name);
-        let problem = format!("cannot read {}", file.display());
-        files::text(&file).or_mend(Exit::Usage, problem, "name the folder of a release")
     }
 }
 

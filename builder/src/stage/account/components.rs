@@ -1,18 +1,17 @@
 //! What the views say of packages, payloads and files of the release, against the lock, the store, and the bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use anyhow::Result;
 use measure::{Sha256, Sha512};
 
 use super::Finding;
 use crate::mend::{Exit, OrMend as _};
-use crate::model::artifacts;
+use crate::model::file;
 use crate::model::lock::{Lock, Package, Tree};
+use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::Packages;
 use crate::stage::payload::Payloads;
-use crate::stage::verify;
 use crate::world::files;
 
 /// Something that a view describes and that has a digest.
@@ -63,7 +62,7 @@ pub(super) fn known(lock: &Lock, packages: &Packages, payloads: &Payloads) -> Kn
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(super) fn wanted(folder: &Path, lock: &Lock, known: &Known) -> Result<Vec<Wanted>> {
+pub(super) fn wanted(release: &OnDisk, lock: &Lock, known: &Known) -> Result<Vec<Wanted>> {
     let packages = lock.package.iter().filter(|package| is_shipped(package));
     let packages = packages.map(|package| Wanted::Package {
         name: package.name.clone(),
@@ -87,7 +86,7 @@ pub(super) fn wanted(folder: &Path, lock: &Lock, known: &Known) -> Result<Vec<Wa
         sha512: known.get(&payload.sha256).copied(),
     });
     let own = packages.chain(crates).chain(payloads);
-    Ok(own.chain(files_that_boot(folder)?).collect())
+    Ok(own.chain(files_that_boot(release)?).collect())
 }
 
 /// Whether a package leaves files in the release.
@@ -97,12 +96,12 @@ pub(super) fn is_shipped(package: &Package) -> bool {
 }
 
 /// The files of the release that boot, as they are.
-fn files_that_boot(folder: &Path) -> Result<Vec<Wanted>> {
-    let manifest = verify::manifest(folder)?;
+fn files_that_boot(release: &OnDisk) -> Result<Vec<Wanted>> {
+    let manifest = release.manifest()?;
     let mut names: Vec<&str> = manifest.files.keys().map(|name| name.as_str()).collect();
-    names.retain(|name| artifacts::boots(name));
+    names.retain(|name| file::boots(name));
     let hashed = files::for_each(&names, |name| {
-        files::open(&folder.join(name)).and_then(|mut file| files::stamp_and_sha512(&mut file))
+        release.file(name).and_then(|file| file.stamp_and_sha512())
     });
     let wanted = names.into_iter().zip(hashed).map(|(name, hashed)| {
         let problem = format!("cannot read {name}");

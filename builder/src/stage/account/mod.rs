@@ -10,7 +10,6 @@ mod spdx3;
 mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use components::{Component, Known};
@@ -19,19 +18,21 @@ use serde::Serialize;
 use serde_json::Value;
 use truth::Truth;
 
-use crate::document::files;
+use crate::document::files as listing;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::contents::{Content, Node, Origin};
+use crate::model::file;
 use crate::model::lock::Lock;
 use crate::model::recipe::Recipe;
+use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::{self, Origins};
 use crate::stage::parse::LOCK;
 use crate::stage::{contents, disk, payload};
+use crate::world::parallel;
 use crate::world::store::Store;
-use crate::world::{self, parallel};
 
 /// The file that lists every path.
-const FILES: &str = "files.jsonl";
+const FILES: &str = file::LISTING;
 
 /// One way in which the documents of a release are not true.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, thiserror::Error)]
@@ -118,26 +119,26 @@ type Reader = fn(&Value) -> Result<Bill>;
 const VIEWS: [(&str, Reader); 3] = [
     (LISTING, spdx3::read),
     (UNOWNED, cyclonedx::read),
-    ("sbom.spdx.json", spdx2::read),
+    (file::SPDX2, spdx2::read),
 ];
 
 /// The view that has the files.
-const LISTING: &str = "sbom.spdx3.json";
+const LISTING: &str = file::SPDX3;
 
 /// The view that has those of them that no package and no payload has.
-const UNOWNED: &str = "sbom.cdx.json";
+const UNOWNED: &str = file::CYCLONEDX;
 
 /// What nothing here is compared with.
 const UNCHECKED: &str = "suppliers, licences and dependencies, as the bills of materials name them";
 
-/// Compares the images and the disk of the release in `folder` with its documents; where the `store` has the packages,
+/// Compares the images and the disk of a release with its documents; where the `store` has the packages,
 /// each file is compared with the package that it is said to come from.
 ///
 /// # Errors
 /// A release that cannot be read, or images that are none.
-pub fn account(folder: &Path, store: &Store) -> Result<Account> {
-    let nodes = contents::read(folder)?;
-    let lock = Lock::parse(&text(folder, LOCK)?)?;
+pub fn account(release: &OnDisk, store: &Store) -> Result<Account> {
+    let nodes = contents::read(release)?;
+    let lock = Lock::parse(&text(release, LOCK)?)?;
     let mut account = Account {
         paths: nodes.len(),
         packages: lock
@@ -148,30 +149,30 @@ pub fn account(folder: &Path, store: &Store) -> Result<Account> {
         findings: Vec::new(),
         unchecked: Vec::new(),
     };
-    let listed = account.listing(folder, &nodes);
+    let listed = account.listing(release, &nodes);
     let known = match &listed {
-        Some(listed) => account.origins(folder, &lock, listed, store)?,
+        Some(listed) => account.origins(release, &lock, listed, store)?,
         None => Known::new(),
     };
     let truth = Truth {
-        folder,
+        release,
         nodes: &nodes,
         owned: listed.map(|listed| truth::owned(&listed, &lock)),
-        wanted: components::wanted(folder, &lock, &known)?,
+        wanted: components::wanted(release, &lock, &known)?,
         locked: lock.package.iter().map(|package| package.sha256).collect(),
     };
     let found = parallel::map(&VIEWS, |view| truth.compare(view));
     account.findings.extend(found.into_iter().flatten());
     account.unchecked.push(UNCHECKED.into());
-    let on_disk = disk::check(folder)?;
+    let on_disk = disk::check(release)?;
     account.findings.extend(on_disk.into_iter().map(Finding::Disk));
     Ok(account)
 }
 
 impl Account {
     /// Compares the paths with those that are listed; returns the list, if it is one.
-    fn listing(&mut self, folder: &Path, nodes: &[Node]) -> Option<Vec<Content>> {
-        match text(folder, FILES).and_then(|text| files::parse(&text)) {
+    fn listing(&mut self, release: &OnDisk, nodes: &[Node]) -> Option<Vec<Content>> {
+        match text(release, FILES).and_then(|text| listing::parse(&text)) {
             Ok(listed) => {
                 self.findings.extend(compare_paths(nodes, &listed));
                 Some(listed)
@@ -185,7 +186,7 @@ impl Account {
 
     /// Compares where each path is said to come from with the packages and the recipe; returns what is known of packages
     /// and payloads from the store.
-    fn origins(&mut self, folder: &Path, lock: &Lock, listed: &[Content], store: &Store) -> Result<Known> {
+    fn origins(&mut self, release: &OnDisk, lock: &Lock, listed: &[Content], store: &Store) -> Result<Known> {
         let unexplained = listed.iter().filter(|content| content.origin == Origin::Unexplained);
         self.findings
             .extend(unexplained.map(|content| Finding::PathUnexplained {
@@ -202,7 +203,7 @@ impl Account {
                 return Ok(Known::new());
             }
         };
-        let recipe = Recipe::parse(&text(folder, "recipe.toml")?)?;
+        let recipe = Recipe::parse(&text(release, file::RECIPE)?)?;
         let images: BTreeSet<&str> = listed.iter().map(|content| content.node.image.0.as_str()).collect();
         for image in images {
             let mut origins = Origins::of_image(image, &recipe, lock, &packages)?;
@@ -311,9 +312,8 @@ fn invalid(document: &str, error: &anyhow::Error) -> Finding {
     }
 }
 
-fn text(folder: &Path, name: &str) -> Result<String> {
-    let text = world::files::text(&folder.join(name));
-    text.or_mend(
+fn text(release: &OnDisk, name: &str) -> Result<String> {
+    release.text(name).or_mend(
         Exit::No,
         format!("cannot read {name}"),
         "name the folder of a whole release",

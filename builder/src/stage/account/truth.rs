@@ -1,7 +1,6 @@
 //! The views against what is true: the paths of the images, who owns them, and what has to be described.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use anyhow::Context as _;
 use measure::Sha256;
@@ -10,10 +9,11 @@ use super::components::{self, Wanted};
 use super::{Bill, FILES, Finding, LISTING, Reader, UNOWNED, differs, invalid, key_of, missing, not_listed, text};
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::Lock;
+use crate::stage::on_disk::OnDisk;
 
 /// What the views are compared with.
 pub(super) struct Truth<'a> {
-    pub(super) folder: &'a Path,
+    pub(super) release: &'a OnDisk,
     pub(super) nodes: &'a [Node],
     /// What packages and payloads own, if the list of files can be read.
     pub(super) owned: Option<BTreeMap<(String, String), Sha256>>,
@@ -25,12 +25,12 @@ pub(super) struct Truth<'a> {
 impl Truth<'_> {
     /// Returns in what a view is not true.
     pub(super) fn compare(&self, (name, read): &(&str, Reader)) -> Vec<Finding> {
-        let document = text(self.folder, name).and_then(|text| serde_json::from_str(&text).context("it is no JSON"));
+        let document = text(self.release, name).and_then(|text| serde_json::from_str(&text).context("it is no JSON"));
         let bill = match document.and_then(|document| read(&document)) {
             Ok(bill) => bill,
             Err(error) => return vec![invalid(name, &error)],
         };
-        let differs = *name != LISTING && bill.listing != digest_of(self.folder, LISTING);
+        let differs = *name != LISTING && bill.listing != digest_of(self.release, LISTING);
         let listing = differs.then(|| Finding::ListingDiffers {
             document: (*name).into(),
             listing: LISTING.into(),
@@ -87,8 +87,8 @@ impl Truth<'_> {
     }
 }
 
-fn digest_of(folder: &Path, name: &str) -> Option<Sha256> {
-    text(folder, name).ok().map(Sha256::of)
+fn digest_of(release: &OnDisk, name: &str) -> Option<Sha256> {
+    Some(release.file(name).ok()?.stamp().ok()?.sha256)
 }
 
 /// What packages and payloads own of the files that are listed, by their digests.

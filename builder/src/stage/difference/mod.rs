@@ -8,8 +8,6 @@ mod tree;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use measure::ReadAt as _;
@@ -24,7 +22,8 @@ use crate::model::artifacts::file;
 use crate::model::release::FileName;
 use crate::model::volume::Name;
 use crate::stage::disk::Window;
-use crate::world::files;
+use crate::stage::on_disk::OnDisk;
+use crate::world::files::Opened;
 
 /// A file that differs, and where in it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -93,8 +92,8 @@ fn rank(name: &str) -> usize {
 /// How much of a file is looked at for a cause, in bytes.
 const KEEP: u64 = 64 << 20;
 
-/// Returns what differs between two releases, each a folder with its manifest.
-pub fn compare(one: (&Path, &Manifest), other: (&Path, &Manifest)) -> Vec<Difference> {
+/// Returns what differs between two releases, each with its manifest.
+pub fn compare(one: (&OnDisk, &Manifest), other: (&OnDisk, &Manifest)) -> Vec<Difference> {
     let (ours, theirs) = (&one.1.files, &other.1.files);
     let names: BTreeSet<&FileName> = ours.keys().chain(theirs.keys()).collect();
     let mut names: Vec<&str> = names
@@ -107,25 +106,28 @@ pub fn compare(one: (&Path, &Manifest), other: (&Path, &Manifest)) -> Vec<Differ
     differences.collect()
 }
 
-fn in_file(name: &str, one: &Path, other: &Path) -> Vec<Difference> {
-    let (one, other) = (one.join(name), other.join(name));
+fn in_file(name: &str, one: &OnDisk, other: &OnDisk) -> Vec<Difference> {
     let difference = |place| Difference {
         file: name.to_owned(),
         partition: None,
         place,
     };
-    if !(one.exists() && other.exists()) {
+    if !(one.has(name) && other.has(name)) {
         return vec![difference(Place::said("only one of them has it"))];
     }
-    let found = match name {
-        file::DISK => in_disk(&one, &other),
-        name if name == file::ROOT || Name::of_image(name).is_some() => {
-            in_image(&one, &other).map(|place| vec![difference(place)])
-        }
-        file::INITRD => tree::compare(&Initrd(&one), &Initrd(&other)).map(|place| vec![difference(place)]),
-        _ => in_bytes(&one, &other).map(|place| vec![difference(place)]),
+    let found = || {
+        let (one, other) = (one.file(name)?, other.file(name)?);
+        let place = match name {
+            file::DISK => return in_disk(&[&one, &other]),
+            name if name == file::ROOT || Name::of_image(name).is_some() => {
+                tree::compare(&Image(&*one), &Image(&*other))
+            }
+            file::INITRD => tree::compare(&Initrd(&one), &Initrd(&other)),
+            _ => in_bytes(&one, &other),
+        };
+        place.map(|place| vec![difference(place)])
     };
-    found.unwrap_or_else(|error| vec![difference(Place::said(format!("cannot say where: {error:#}")))])
+    found().unwrap_or_else(|error| vec![difference(Place::said(format!("cannot say where: {error:#}")))])
 }
 
 impl Place {
@@ -148,25 +150,20 @@ impl Place {
     }
 }
 
-fn in_bytes(one: &Path, other: &Path) -> Result<Place> {
-    let sizes = [fs::metadata(one)?.len(), fs::metadata(other)?.len()];
+fn in_bytes(one: &Opened, other: &Opened) -> Result<Place> {
+    let sizes = [one.len(), other.len()];
     if sizes.iter().any(|size| *size > KEEP) {
         return Ok(Place::said(format!("{} and {} bytes", sizes[0], sizes[1])));
     }
-    Ok(Place::of_bytes(&files::read(one, KEEP)?, &files::read(other, KEEP)?))
-}
-
-fn in_image(one: &Path, other: &Path) -> Result<Place> {
-    tree::compare(&Image(&files::open_at(one)?), &Image(&files::open_at(other)?))
+    Ok(Place::of_bytes(&one.bytes(KEEP)?, &other.bytes(KEEP)?))
 }
 
 /// Each partition that differs; where none does, the table and what is between.
-fn in_disk(one: &Path, other: &Path) -> Result<Vec<Difference>> {
+fn in_disk(disks: &[&Opened; 2]) -> Result<Vec<Difference>> {
     /// Our tables are far smaller, in bytes.
     const TABLE: u64 = 1 << 20;
-    let disks = [files::open_at(one)?, files::open_at(other)?];
     let mut tables = Vec::new();
-    for disk in &disks {
+    for disk in disks {
         let mut start = vec![0; disk.size().min(TABLE) as usize];
         disk.read_at(0, &mut start)?;
         tables.push(Gpt::read(&start)?.partitions()?);
@@ -178,8 +175,8 @@ fn in_disk(one: &Path, other: &Path) -> Result<Vec<Difference>> {
     };
     let mut found = Vec::new();
     for (ours, theirs) in tables[0].iter().zip(&tables[1]) {
-        let ours_on_disk = Window::new(&disks[0], ours.bytes.clone());
-        let theirs_on_disk = Window::new(&disks[1], theirs.bytes.clone());
+        let ours_on_disk = Window::new(disks[0], ours.bytes.clone());
+        let theirs_on_disk = Window::new(disks[1], theirs.bytes.clone());
         if let Some(place) = in_partition(&ours_on_disk, &theirs_on_disk).context("cannot read a partition")? {
             found.push(difference(Some(ours.name.clone()), place));
         }

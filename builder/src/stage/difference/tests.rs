@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use measure::Sha256;
 
@@ -52,7 +54,8 @@ fn said(one: &[(&str, &[u8])], other: &[(&str, &[u8])]) -> Vec<String> {
         folder
     });
     let manifests = folders.each_ref().map(|folder| manifest(folder.path()));
-    let found = compare((folders[0].path(), &manifests[0]), (folders[1].path(), &manifests[1]));
+    let [one, other] = folders.each_ref().map(|folder| OnDisk::open(folder.path()).unwrap());
+    let found = compare((&one, &manifests[0]), (&other, &manifests[1]));
     found.iter().map(ToString::to_string).collect()
 }
 

@@ -1,7 +1,6 @@
 //! Two file trees: of root images, of initrds, of EFI system partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use measure::cpio::{self, Archives};
@@ -13,6 +12,7 @@ use sha2::Digest as _;
 use super::{Cause, KEEP, Place, cause};
 use crate::model::contents::escape;
 use crate::stage::contents;
+use crate::world::files::Opened;
 
 /// What is at a path. What a format has no room for is as nothing.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -157,7 +157,7 @@ impl<R: ReadAt> Tree for Image<'_, R> {
 }
 
 /// An initrd, packed with zstd.
-pub(super) struct Initrd<'a>(pub(super) &'a Path);
+pub(super) struct Initrd<'a>(pub(super) &'a Opened);
 
 impl Tree for Initrd<'_> {
     fn read(&self, keep: Option<&[u8]>) -> Result<(Listing, Vec<u8>)> {

@@ -5,7 +5,7 @@ mod releases;
 mod report;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use measure::event_log::{Digests, EventLog, EventType, HostChoice, LogOf, Part, Register};
@@ -16,10 +16,9 @@ use serde::Serialize;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::measurements::{FirmwareFile, Quantity};
-use crate::model::{Lock, Manifest, Measurements};
-use crate::stage::parse::LOCK;
-use crate::stage::verify;
-use crate::world::{self, given};
+use crate::model::{Lock, Measurements};
+use crate::stage::verify::{self, Judged};
+use crate::world::given;
 
 /// One side of the comparison.
 pub enum Side {
@@ -32,8 +31,7 @@ pub enum Side {
 
 /// What a release predicts, and what it is made of.
 pub struct Release {
-    folder: PathBuf,
-    manifest: Manifest,
+    judged: Judged,
     measurements: Measurements,
     lock: Lock,
     command_line: String,
@@ -88,10 +86,10 @@ pub enum Verdict {
 }
 
 impl Side {
-    /// Reads the folder of a release, an event log, a report of SEV-SNP or a TDX quote. Nothing is verified.
+    /// Reads the folder of a release, an event log, a report of SEV-SNP or a TDX quote. Of these only a release is verified.
     ///
     /// # Errors
-    /// A path that is none of these.
+    /// A path that is none of these; a release with findings.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Ok(Self::Release(Box::new(Release::read(path)?)));
@@ -132,17 +130,12 @@ pub fn explain(predicted: &Side, observed: &Side) -> Result<Explanation> {
 
 impl Release {
     fn read(folder: &Path) -> Result<Self> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            let problem = format!("cannot read {}", path.display());
-            world::files::text(&path).or_mend(Exit::Usage, problem, "name the folder of a release")
-        };
+        let judged = verify::judge(folder)?;
         Ok(Self {
-            folder: folder.into(),
-            manifest: verify::manifest(folder)?,
-            measurements: Measurements::parse(&read("measurements.json")?)?,
-            lock: Lock::parse(&read(LOCK)?)?,
-            command_line: read(file::COMMAND_LINE)?,
+            measurements: judged.measurements()?,
+            lock: Lock::parse(&judged.text(file::LOCK)?)?,
+            command_line: judged.text(file::COMMAND_LINE)?,
+            judged,
         })
     }
 }

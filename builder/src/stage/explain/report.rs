@@ -11,7 +11,6 @@ use super::{Difference, Explanation, Ovmf, Release, files};
 use crate::mend::Exit;
 use crate::model::artifacts::file;
 use crate::model::measurements::{EXECUTABLES, Measurement, Platform, Quantity};
-use crate::world::given;
 
 /// Names the launch that has this digest; where none has, the near launch that does.
 pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation> {
@@ -54,7 +53,9 @@ pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation
 /// What differs between a launch and the one that has this digest.
 fn near(release: &Release, measurement: &Measurement, observed: Sha384) -> Result<Vec<Difference>> {
     let firmware = &measurement.launch.firmware;
-    let bytes = given::firmware(&release.folder.join(firmware.name.as_str()))?;
+    let name = firmware.name.as_str();
+    let bytes = release.judged.on_disk.bytes(name);
+    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
     let image = Ovmf::read(&bytes)?;
     let found = expected(release, &measurement.launch.platform)?.search(&image, observed)?;
     let files = files(&EXECUTABLES.into(), firmware);
@@ -97,7 +98,7 @@ fn expected<'a>(release: &'a Release, platform: &Platform) -> Result<snp::Launch
 }
 
 fn hash(release: &Release, name: &str) -> Result<Sha256> {
-    let mut files = release.manifest.files.iter();
+    let mut files = release.judged.manifest.files.iter();
     let stamp = files.find(|(file, _)| file.as_str() == name);
     Ok(stamp.with_context(|| format!("the release has no {name}"))?.1.sha256)
 }

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::mend;
+use crate::world::files;
 
 const ORIGIN: &str = "example.com/log";
 

@@ -7,12 +7,11 @@ mod challenge;
 mod send;
 mod upload;
 
-use std::fs::File;
 use std::io::Read as _;
 use std::sync::Mutex;
 
 use anyhow::{Error, Result};
-use measure::Sha256;
+use measure::{ReadAt, Sha256};
 use serde_json::{Value, json};
 
 use super::credentials::Credentials;
@@ -145,7 +144,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::manifest`], and a file that cannot be read or whose bytes are others.
-    pub fn push_blob(&self, blob: &Blob, file: &mut File) -> Result<()> {
+    pub fn push_blob(&self, blob: &Blob, file: &dyn ReadAt) -> Result<()> {
         let outcome = self.upload(&blob.stamp, file);
         outcome.map_err(|trouble| self.failure(format!("cannot send {}", blob.name), &trouble))
     }

@@ -1,9 +1,8 @@
 //! A blob on its way to a registry: in pieces of bounded size, and after a cut from where the registry has it.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::thread;
 
+use measure::ReadAt;
 use ureq::Body;
 use ureq::http::Response;
 
@@ -29,7 +28,7 @@ struct Session {
 
 impl Registry {
     /// Sends a blob until the registry has it, or has failed too often at the same place.
-    pub(super) fn upload(&self, stamp: &Stamp, file: &mut File) -> Result<(), Trouble> {
+    pub(super) fn upload(&self, stamp: &Stamp, file: &dyn ReadAt) -> Result<(), Trouble> {
         let mut session = self.insist(|| self.start())?;
         let (mut failures, mut furthest) = (0, 0);
         loop {
@@ -69,7 +68,7 @@ impl Registry {
     }
 
     /// Sends what is missing, and ends the upload.
-    fn go_on(&self, session: &mut Session, stamp: &Stamp, file: &mut File) -> Result<(), Trouble> {
+    fn go_on(&self, session: &mut Session, stamp: &Stamp, file: &dyn ReadAt) -> Result<(), Trouble> {
         let whole = stamp.size <= session.piece;
         while !whole && session.arrived < stamp.size {
             let piece = read(file, session.arrived, session.piece.min(stamp.size - session.arrived))?;
@@ -129,14 +128,9 @@ impl Registry {
 const BYTES: &str = "application/octet-stream";
 
 /// Reads `count` bytes from a given one on.
-fn read(file: &mut File, from: u64, count: u64) -> Result<Vec<u8>, Trouble> {
-    let mut bytes = Vec::new();
-    let read = file
-        .seek(SeekFrom::Start(from))
-        .and_then(|_| file.take(count).read_to_end(&mut bytes));
-    match read {
-        Ok(found) if found as u64 == count => Ok(bytes),
-        Ok(_) => Err(Trouble::Refused("the file has become shorter".into())),
-        Err(error) => Err(Trouble::Refused(format!("the file cannot be read: {error}"))),
-    }
+fn read(file: &dyn ReadAt, from: u64, count: u64) -> Result<Vec<u8>, Trouble> {
+    let mut bytes = vec![0; count as usize];
+    let read = file.read_at(from, &mut bytes);
+    read.map_err(|error| Trouble::Refused(format!("the file cannot be read: {error}")))?;
+    Ok(bytes)
 }

@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use builder::debian::members::Members;
-use builder::model::artifacts::{self, Artifacts, FirmwareFile, file};
+use builder::model::artifacts::{Artifacts, FirmwareFile, file};
 use builder::model::lock::{Lock, Tree};
 use builder::model::record::Terms;
 use builder::model::release::{MANIFEST, Manifest};
 use builder::stage::describe::{self, Described};
 use builder::stage::guest::Deb;
+use builder::stage::on_disk::OnDisk;
 use builder::stage::origins::Packages;
 use builder::stage::parse::Project;
 use builder::stage::plain::{self, Pool};
@@ -74,7 +75,9 @@ impl Bench {
         packages.extend(beside?);
         let artifacts = self.artifacts()?;
         let hashes = self.hash()?;
-        timed("images read back", || contents::read(&self.release).map(drop))?;
+        timed("images read back", || {
+            contents::read(&OnDisk::open(&self.release)?).map(drop)
+        })?;
         timed("images and documents", || self.describe(&artifacts, &packages, &hashes))?;
         self.sign(memory.path())
     }
@@ -104,7 +107,7 @@ impl Bench {
     /// What the digests that only bills of materials ask for add to those of the manifest.
     fn hash(&self) -> Result<Hashes> {
         let staging = Staging::begin(&self.release, Existing::Replace)?; // never published
-        staging.take_over(|path| !artifacts::boots(&path.to_string_lossy()))?;
+        staging.take_over(|path| !file::boots(&path.to_string_lossy()))?;
         let (_, stamps) = measured(|| staging.stamps(Stamps::new()))?;
         let (hashes, both) = measured(|| staging.hashes())?;
         let (cpu, wall) = (both.cpu - stamps.cpu, both.wall - stamps.wall);
