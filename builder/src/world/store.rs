@@ -1,7 +1,7 @@
 //! The store: files named by their SHA-256. Whoever can write to it is not trusted, so bytes are hashed at every use.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -324,7 +324,7 @@ impl Reader<'_> {
     /// # Errors
     /// Other bytes.
     pub fn end(mut self) -> Result<()> {
-        let rest = io::copy(&mut self, &mut io::sink());
+        let rest = io::copy(&mut BufReader::with_capacity(1 << 17, &mut self), &mut io::sink());
         rest.map_err(|error| self.store.unreadable(error, &self.sha256))?;
         self.store
             .expect(&self.sha256, <[u8; 32]>::from(self.hasher.finalize()).into())
@@ -340,10 +340,13 @@ fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(folder)
 }
 
-/// Makes a folder where there is none, and hides what is in it: users of the tool trees' own groups write there.
+/// Makes a folder where there is none, and hides what is in it: folders of a tool tree may be writable for a group.
 fn make_hidden(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    fs::set_permissions(folder, Permissions::from_mode(0o700))
+    match fs::metadata(folder)?.permissions().mode() & 0o7777 {
+        0o700 => Ok(()), // a disk that cannot be written is read all the same
+        _ => fs::set_permissions(folder, Permissions::from_mode(0o700)),
+    }
 }
 
 /// Writes a file of the store's own, whole or not at all.
