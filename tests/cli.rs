@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
 
 mod fixture;
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ fn transcripts() {
 fn releases(folder: &Path) {
     for name in ["good", "flipped", "crowded", "unread", "swapped"] {
         fixture::publish(&folder.join(name), Existing::Refuse);
+    }
+    for name in ["whole", "sealed"] {
+        whole::publish(&folder.join(name));
     }
     fs::write(folder.join("flipped/vmlinuz"), "kermit".repeat(300)).unwrap();
     fs::write(folder.join("crowded/evil.sh"), "").unwrap();

@@ -27,8 +27,19 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
 /// Larger inputs find nothing more and are slow; a corpus in the repository stays small. In bytes.
 const LONGEST: usize = 1 << 16;
 
+/// What is no reader of bytes and needs no libFuzzer: whole releases with lies in them.
+const RELEASES: &str = "releases";
+
 impl Args {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(mut self) -> Result<()> {
+        let all = self.targets.is_empty();
+        if all || self.targets.iter().any(|target| target == RELEASES) {
+            releases(self.seconds)?;
+        }
+        self.targets.retain(|target| target != RELEASES);
+        if !all && self.targets.is_empty() {
+            return Ok(());
+        }
         let programs = build()?;
         let names = self.names()?;
         for pair in names.chunks(2) {
@@ -61,6 +72,16 @@ impl Args {
         }
         Ok(self.targets.clone())
     }
+}
+
+/// Has lies about whole releases verified.
+fn releases(seconds: u64) -> Result<()> {
+    let (shell, seconds) = (host::shell()?, seconds.to_string());
+    Ok(cmd!(
+        shell,
+        "cargo run --quiet --release --package fuzz --bin fuzz-releases -- {seconds}"
+    )
+    .run()?)
 }
 
 /// Compiles the targets as far as that needs no libFuzzer.

@@ -35,7 +35,7 @@ const LIES: &[Attack] = &[
             ground.edit("measurements.json", |text| other_digit(text, "\"sha256\": \""))?;
             ground.list("measurements.json")
         },
-        says: "unmeasurable: the measurements cannot be computed from the files: OVMF-amdsev.fd has the SHA-256 ",
+        says: "measurements-differ: measurements.json does not say what the files of this release lead to on SEV-SNP",
     },
     Attack {
         name: "a root hash of something else",
@@ -44,6 +44,90 @@ const LIES: &[Attack] = &[
             ground.list("cmdline")
         },
         says: "root-hash-differs: the root hash of rootfs.erofs is ",
+    },
+    Attack {
+        name: "another hash tree",
+        does: |ground| {
+            ground.write_at("rootfs.verity", 0x5000, b"evil")?;
+            ground.list("rootfs.verity")
+        },
+        says: "made-otherwise: rootfs.verity is not what the rest of the release leads to, from byte 20480 on",
+    },
+    Attack {
+        name: "another file on the disk",
+        does: |ground| {
+            ground.write_at("disk.raw", 0x5000, b"evil")?; // behind the table
+            ground.list("disk.raw")
+        },
+        says: "made-otherwise: disk.raw is not what the rest of the release leads to, from byte 20480 on",
+    },
+    Attack {
+        name: "a policy that takes anything",
+        does: |ground| {
+            ground.edit("policy.rego", |text| text.replacen("default ", "#efault ", 1))?;
+            ground.list("policy.rego")
+        },
+        says: "made-otherwise: policy.rego is not what the rest of the release leads to",
+    },
+    Attack {
+        name: "reference values of another image",
+        does: |ground| {
+            ground.edit("reference-values.json", |text| other_digit(text, "    \""))?;
+            ground.list("reference-values.json")
+        },
+        says: "made-otherwise: reference-values.json is not what the rest of the release leads to",
+    },
+    Attack {
+        name: "another message for RVPS",
+        does: |ground| {
+            ground.edit("rvps-message.json", |text| other_digit(text, "\"payload\":\"eyJ"))?;
+            ground.list("rvps-message.json")
+        },
+        says: "made-otherwise: rvps-message.json is not what the rest of the release leads to",
+    },
+    Attack {
+        name: "another ConfigMap",
+        does: |ground| {
+            ground.edit("configmap.yaml", |text| {
+                text.replacen("rvps-reference-values", "rvps-reference-valueS", 1)
+            })?;
+            ground.list("configmap.yaml")
+        },
+        says: "made-otherwise: configmap.yaml is not what the rest of the release leads to",
+    },
+    Attack {
+        name: "another CoRIM",
+        does: |ground| {
+            ground.write_at("reference.corim", 300, b"evil")?;
+            ground.list("reference.corim")
+        },
+        says: "made-otherwise: reference.corim is not what the rest of the release leads to",
+    },
+    Attack {
+        name: "a buildinfo of other tools",
+        does: |ground| {
+            ground.edit("image.buildinfo", |text| text.replacen("mkosi", "mkosj", 1))?;
+            ground.list("image.buildinfo")
+        },
+        says: "made-otherwise: image.buildinfo is not what the rest of the release leads to",
+    },
+    Attack {
+        name: "another recipe beside the archive",
+        does: |ground| {
+            ground.edit("recipe.toml", |text| text.replacen("The smallest", "The Smallest", 1))?;
+            ground.list("recipe.toml")
+        },
+        says: "recipe-unreadable: what the release was made from cannot be read: recipe.toml is not that of recipe.tar",
+    },
+    Attack {
+        name: "the digest of another recipe",
+        does: |ground| ground.edit("manifest.json", |text| other_digit(text, "\"recipe\": \"")),
+        says: "origin-differs: the manifest says ",
+    },
+    Attack {
+        name: "another name",
+        does: |ground| ground.edit("manifest.json", |text| text.replacen("\"minimal\"", "\"maximal\"", 1)),
+        says: "origin-differs: the manifest says maximal for name, the recipe and the lock of the release lead to minimal",
     },
 ];
 
@@ -135,13 +219,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "bytes between the partitions",
-        does: |ground| {
-            let disk = ground.own("disk.raw")?;
-            Ok(fs::File::options()
-                .write(true)
-                .open(disk)?
-                .write_all_at(b"evil", 0x5000)?) // behind the table
-        },
+        does: |ground| ground.write_at("disk.raw", 0x5000, b"evil"), // behind the table
         says: "disk-not-zero: at offset 0x5000 of disk.raw there is \"evil",
     },
 ];
@@ -230,6 +308,12 @@ impl Ground<'_> {
         let changed = change(&text);
         ensure!(changed != text, "{name} has nothing to change");
         Ok(fs::write(path, changed)?)
+    }
+
+    /// Writes bytes into a file, in place of as many.
+    fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = fs::File::options().write(true).open(self.own(name)?)?;
+        Ok(file.write_all_at(bytes, offset)?)
     }
 
     fn edit_json(&self, name: &str, change: impl Fn(&mut Value) -> Result<()>) -> Result<()> {

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::Sha256;
 use crate::fields::{FieldError, check, read_at};
@@ -20,11 +20,12 @@ const HASH: usize = 32;
 /// What of a hash tree decides its root.
 #[derive(Clone, Debug)]
 pub struct Verity {
+    uuid: [u8; 16],
     salt: Vec<u8>,
     blocks: u64,
 }
 
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Superblock {
     signature: [u8; 8],
@@ -65,9 +66,42 @@ impl Verity {
             "256 at most",
         )?;
         Ok(Self {
+            uuid: head.uuid,
             salt: head.salt[..size].into(),
             blocks: head.data_blocks.get(),
         })
+    }
+
+    /// Returns the identifier of the tree.
+    pub const fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// Returns what the digest of each block begins with.
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// Returns the one block that says this, and nothing else.
+    pub fn superblock(&self) -> Vec<u8> {
+        let mut head = Superblock {
+            signature: *b"verity\0\0",
+            version: 1.into(),
+            hash_type: 1.into(),
+            uuid: self.uuid,
+            algorithm: [0; 32],
+            data_block_size: (BLOCK as u32).into(),
+            hash_block_size: (BLOCK as u32).into(),
+            data_blocks: self.blocks.into(),
+            salt_size: (self.salt.len() as u16).into(),
+            _padding: [0; 6],
+            salt: [0; 256],
+        };
+        head.algorithm[..6].copy_from_slice(b"sha256");
+        head.salt[..self.salt.len()].copy_from_slice(&self.salt);
+        let mut block = head.as_bytes().to_vec();
+        block.resize(BLOCK, 0);
+        block
     }
 
     /// Returns the size of the data that the tree covers, in bytes; nothing if it has more than 64 bits.
@@ -85,13 +119,19 @@ impl Verity {
         digests.into_flattened()
     }
 
-    /// Returns the root hash over the digests of all blocks of the data.
-    pub fn root(&self, mut digests: Vec<u8>) -> Option<Sha256> {
+    /// Returns the root hash over the digests of all blocks of the data, and the tree that leads there, as it lies behind
+    /// the superblock; nothing where there is no data.
+    pub fn tree(&self, mut digests: Vec<u8>) -> Option<(Sha256, Vec<u8>)> {
+        let mut levels = Vec::new();
         while digests.len() > HASH {
             digests.resize(digests.len().next_multiple_of(BLOCK), 0);
-            digests = self.digests(&digests);
+            let above = self.digests(&digests);
+            levels.push(digests);
+            digests = above;
         }
-        <[u8; HASH]>::try_from(digests).ok().map(Sha256::from)
+        levels.reverse();
+        let root = <[u8; HASH]>::try_from(digests).ok().map(Sha256::from)?;
+        Some((root, levels.concat()))
     }
 }
 
@@ -130,7 +170,9 @@ mod tests {
             assert_eq!(verity.size(), Some(data.len() as u64));
             let (front, back) = data.split_at(data.len() / BLOCK / 2 * BLOCK);
             let digests = [verity.digests(front), verity.digests(back)].concat();
-            assert_eq!(verity.root(digests).unwrap().to_string(), root);
+            let (found, tree) = verity.tree(digests).unwrap();
+            assert_eq!(found.to_string(), root);
+            assert_eq!(tree.len(), [0, 4 * BLOCK][usize::from(blocks > 1)]);
         }
     }
 
@@ -175,8 +217,11 @@ mod tests {
             let error = Verity::read(&bytes).unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");
         }
+        let verity = Verity::read(&superblock(1)).unwrap();
+        assert_eq!(verity.superblock()[..512], superblock(1));
+        assert_eq!(verity.superblock()[512..], [0; 3584]);
         assert!(Verity::read(&superblock(1)[..100]).is_err());
         assert_eq!(Verity::read(&superblock(u64::MAX)).unwrap().size(), None);
-        assert_eq!(Verity::read(&superblock(1)).unwrap().root(Vec::new()), None);
+        assert_eq!(Verity::read(&superblock(1)).unwrap().tree(Vec::new()), None);
     }
 }

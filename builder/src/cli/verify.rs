@@ -16,6 +16,7 @@ use crate::stage::account::account;
 use crate::stage::appraise::Judge;
 use crate::stage::chain::Generation;
 use crate::stage::finding::Finding;
+use crate::stage::recompute::LOCKED;
 use crate::stage::signatures::Demand;
 use crate::stage::verify::{ARTIFACTS, Verdict, verify_whole};
 use crate::stage::{log, rebuilds};
@@ -53,6 +54,10 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What is not made again without the images' files and their packages.
+const RECOMPUTED: &str =
+    "files of the images and bills of materials, firmware, kernel and stub, as packages have them: --deep";
+
 impl Args {
     pub(super) fn run(self) -> Result<()> {
         let verifier = self.judging.read()?;
@@ -86,12 +91,13 @@ impl Args {
             return Ok((Vec::new(), vec![ARTIFACTS.into()]));
         }
         if !self.deep {
-            return Ok((Vec::new(), vec!["every file of the images: --deep".into()]));
+            return Ok((Vec::new(), vec![RECOMPUTED.into(), LOCKED.into()]));
         }
         let store = Store::locate(None, &Environment::of_this_process())?;
         let account = account(&verdict.on_disk, &store)?;
         let findings = account.findings.into_iter().map(Finding::Account);
-        Ok((findings.collect(), account.unchecked))
+        let unchecked = account.unchecked.into_iter().chain([LOCKED.into()]);
+        Ok((findings.collect(), unchecked.collect()))
     }
 
     /// Judges by the policy who built the release, where it names somebody or has evidence of it, and whether it is wanted.

@@ -4,6 +4,7 @@
 //! share no code with the readers in `measure`, so that one bug cannot hide in both.
 
 pub mod cpio;
+pub mod disk;
 pub mod fat;
 pub mod gpt;
 pub mod identity;

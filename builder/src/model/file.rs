@@ -100,7 +100,7 @@ const FILES: [(Names, Class, u64); 36] = {
         (EndsWith(".fd"), Boots, 32 * MIB),
         (Is(RECIPE), Document, MIB),
         (Is(LOCK), Document, 8 * MIB),
-        (Is(RECIPE_ARCHIVE), Document, 1024 * MIB),
+        (Is(RECIPE_ARCHIVE), Document, 32 * MIB),
         (Is(PLATFORM), Document, MIB),
         (Is(MEASUREMENTS), Document, 16 * MIB),
         (Is(VALUES), Document, 8 * MIB),

@@ -204,6 +204,25 @@ impl Declared {
             compiled: None,
         }
     }
+
+    /// Returns whether a lock may name this payload for it: it says nothing else than the declaration, and what that leaves
+    /// open.
+    pub fn leads_to(&self, payload: &Payload) -> bool {
+        let compiled = payload.compiled.as_ref();
+        let same = Payload {
+            compiled: compiled.cloned(),
+            ..self.locked(payload.stamp())
+        };
+        let program = |compiled: &Compiled| (compiled.package.clone(), compiled.binary.clone());
+        let wanted = self
+            .compile
+            .as_ref()
+            .map(|wanted| (wanted.package.clone(), wanted.binary.clone()));
+        same == *payload
+            && self.sha256.is_none_or(|sha256| sha256 == payload.sha256)
+            && self.size.is_none_or(|size| size == payload.size)
+            && compiled.map(program) == wanted
+    }
 }
 
 impl Payload {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use measure::Sha256;
-use tar::{Builder, EntryType, Header};
+use tar::{Archive, Builder, Entry, EntryType, Header};
 
 use crate::world::tidy;
 
@@ -39,6 +40,16 @@ impl Member {
         })
     }
 
+    /// Returns how many bytes its content has: of a link, its target.
+    pub fn size(&self) -> u64 {
+        let size = match self {
+            Self::Directory => 0,
+            Self::File { content, .. } => content.len(),
+            Self::Symlink { target } => target.as_os_str().len(),
+        };
+        size as u64
+    }
+
     /// Returns the digest of its content: of a link, its target; a folder has none.
     pub fn sha256(&self) -> Option<Sha256> {
         match self {
@@ -46,6 +57,45 @@ impl Member {
             Self::File { content, .. } => Some(Sha256::of(content)),
             Self::Symlink { target } => Some(Sha256::of(target.as_os_str().as_encoded_bytes())),
         }
+    }
+}
+
+/// Reads an archive that [`write`] has written, and no other: the same members at another time are another archive.
+///
+/// # Errors
+/// Bytes that are no archive; a member that is no file, folder or link, is there twice, or leaves the folder.
+pub fn read(bytes: &[u8]) -> Result<Members> {
+    let mut members = Members::new();
+    for entry in Archive::new(bytes).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let named = || path.display().to_string();
+        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        ensure!(plain, "its member {} leaves the folder", named());
+        let member = member(&mut entry).with_context(named)?;
+        ensure!(
+            members.insert(path.clone(), member).is_none(),
+            "it has {} twice",
+            named()
+        );
+    }
+    Ok(members)
+}
+
+fn member(entry: &mut Entry<'_, &[u8]>) -> Result<Member> {
+    match entry.header().entry_type() {
+        EntryType::Directory => Ok(Member::Directory),
+        EntryType::Regular => {
+            let executable = entry.header().mode()? & 0o100 != 0;
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            Ok(Member::File { content, executable })
+        }
+        EntryType::Symlink => {
+            let target = entry.link_name()?.context("it leads nowhere")?.into_owned();
+            Ok(Member::Symlink { target })
+        }
+        kind => bail!("it is a {kind:?}"),
     }
 }
 

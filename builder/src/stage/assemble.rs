@@ -1,20 +1,20 @@
 //! Inputs in, artifacts out: the files that boot, in both shapes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Read, Seek as _};
+use std::io::{BufWriter, Seek as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
 
 use crate::debian::deb;
-use crate::image::gpt::{self, Kind, Partition};
-use crate::image::{fat, identity, uki, verity};
+use crate::image::disk::{self, Content, Disk};
+use crate::image::{identity, uki, verity};
 use crate::mend::Exit;
 use crate::model::artifacts::{Artifacts, FirmwareFile, file};
 use crate::model::lock::{Lock, Package, Tree};
-use crate::model::recipe::Firmware;
 use crate::model::volume;
+use crate::stage::derived::Source;
 use crate::stage::guest::{Deb, Guest, Image, inside, output};
 use crate::stage::origins::Packages;
 use crate::stage::parse::Project;
@@ -62,22 +62,28 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<(Artifacts, Packa
         Ok((name, root_hash))
     });
     let volumes: Vec<_> = volumes.collect::<Result<_>>()?;
-    let command_line = inputs.command_line(&root_hash, &volumes);
+    let source = Source {
+        project: inputs.project,
+        lock: inputs.lock,
+    };
+    let command_line = source.command_line(&root_hash, &volumes);
     fs::write(release.join(file::COMMAND_LINE), &command_line)?;
     let read = |name: &str| fs::read_to_string(made.path().join(name)).with_context(|| format!("there is no {name}"));
     let (os_release, uname) = (read(output::OS_RELEASE)?, read(output::UNAME)?);
     inputs.write_uki(release, &command_line, &os_release, &uname)?;
     inputs.write_disk(release, &root_hash, &volumes)?;
-    let firmware = inputs.project.firmware.iter();
+    let firmware = source.firmware();
+    let described = inputs.project.firmware.iter().zip(&firmware);
+    described
+        .into_iter()
+        .try_for_each(|((_, described), firmware)| inputs.take_firmware(firmware, &described.file, release))?;
     let artifacts = Artifacts {
         root_hash,
         volumes,
         command_line,
         uname,
         os_release,
-        firmware: firmware
-            .map(|(name, firmware)| inputs.take_firmware(name, firmware, release))
-            .collect::<Result<_>>()?,
+        firmware,
         root_status: read(output::ROOT_STATUS)?,
         initrd_status: read(output::INITRD_STATUS)?,
     };
@@ -135,10 +141,6 @@ impl Inputs<'_> {
         identity::uuid(&self.lock.digest(), file::ROOT)
     }
 
-    fn verity_uuid(&self) -> uuid::Uuid {
-        identity::uuid(&self.lock.digest(), file::VERITY)
-    }
-
     /// Writes the dm-verity tree of an image, both files of the release, and returns its root.
     fn write_verity(&self, release: &Path, image: &str, tree: &str) -> Result<Sha256> {
         let (data, size) = open(&release.join(image))?;
@@ -146,22 +148,6 @@ impl Inputs<'_> {
         let lock = self.lock.digest();
         let (salt, uuid) = (identity::salt(&lock, tree), identity::uuid(&lock, tree));
         verity::write_verity(&data, size, &salt, uuid, &mut out)
-    }
-
-    /// The recipe's parameters, and those by which systemd finds the root in either shape: by the identifiers of the
-    /// file system and of the hash tree, which are the same on a disk of their own and in a partition. Units of the root
-    /// find the volumes, and learn their root hashes here.
-    fn command_line(&self, root_hash: &Sha256, volumes: &[(volume::Name, Sha256)]) -> String {
-        let own = [
-            "root=/dev/mapper/root".into(),
-            "ro".into(),
-            format!("roothash={root_hash}"),
-            format!("systemd.verity_root_data=/dev/disk/by-uuid/{}", self.root_uuid()),
-            format!("systemd.verity_root_hash=/dev/disk/by-uuid/{}", self.verity_uuid()),
-        ];
-        let volumes = volumes.iter().map(|(name, root_hash)| name.parameter(root_hash));
-        let given = self.project.recipe.command_line.iter().cloned();
-        given.chain(own).chain(volumes).collect::<Vec<_>>().join(" ")
     }
 
     fn write_uki(&self, release: &Path, command_line: &str, os_release: &str, uname: &str) -> Result<()> {
@@ -182,63 +168,52 @@ impl Inputs<'_> {
         )
     }
 
-    /// The disk: the ESP with the UKI, the root image and its hash tree, and those of the volumes. The identifiers of the
-    /// partitions of the root are the halves of the root hash, as the Discoverable Partitions Specification has it.
+    /// The disk: the ESP with the UKI, the root image and its hash tree, and those of the volumes.
     fn write_disk(&self, release: &Path, root_hash: &Sha256, volumes: &[(volume::Name, Sha256)]) -> Result<()> {
         let lock = self.lock.digest();
         let mut esp = tempfile::tempfile_in(release)?;
         let (mut uki, size) = open(&release.join(file::UKI))?;
-        let volume = fat::Volume {
-            id: identity::volume_id(&lock, "esp"),
-            label: *b"ESP        ",
-        };
-        fat::write_esp(&mut uki, size, volume, &mut esp)?;
+        disk::write_esp(&lock, &mut uki, size, &mut esp)?;
         esp.rewind()?;
         let esp_size = esp.metadata()?.len();
         let (mut root, root_size) = open(&release.join(file::ROOT))?;
         let (mut verity, verity_size) = open(&release.join(file::VERITY))?;
-        let (first, second) = halves(root_hash);
-        let mut partitions = vec![
-            partition(Kind::Esp, identity::uuid(&lock, "esp"), "esp", esp_size, &mut esp),
-            partition(Kind::Root, first, "root", root_size, &mut root),
-            partition(Kind::RootVerity, second, "root-verity", verity_size, &mut verity),
-        ];
         let mut volumes = open_volumes(release, volumes)?;
-        partitions.extend(volumes.iter_mut().map(|(name, file, size)| {
-            let uuid = identity::uuid(&lock, &format!("partition {name}"));
-            partition(Kind::Volume, uuid, name, *size, file)
-        }));
-        let mut disk = OpenOptions::new()
+        let mut out = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
             .open(release.join(file::DISK))?;
-        gpt::write_disk(identity::uuid(&lock, file::DISK), &mut partitions, &mut disk)
+        let volumes = volumes.iter_mut();
+        let volumes = volumes.map(|(name, file, size)| (name.as_str(), Content(file, *size)));
+        let disk = Disk {
+            lock,
+            root_hash: *root_hash,
+            esp: Content(&mut esp, esp_size),
+            root: Content(&mut root, root_size),
+            verity: Content(&mut verity, verity_size),
+            volumes: volumes.collect(),
+        };
+        disk.write(&mut out)
     }
 
-    fn take_firmware(&self, name: &str, firmware: &Firmware, release: &Path) -> Result<FirmwareFile> {
+    fn take_firmware(&self, firmware: &FirmwareFile, path: &str, release: &Path) -> Result<()> {
+        let FirmwareFile {
+            file, package: name, ..
+        } = firmware;
         let mut packages = self
             .lock
             .packages(Tree::Firmware)
-            .filter(|package| package.name == firmware.package);
+            .filter(|package| package.name == *name);
         let missing = || {
             Exit::LockMismatch.because(
-                format!(
-                    "recipe.lock has no package {} for the firmware {name}",
-                    firmware.package
-                ),
+                format!("recipe.lock has no package {name} for the firmware {file}"),
                 "write it anew: begat lock RECIPE",
             )
         };
         let package: &Package = packages.next().ok_or_else(missing)?;
-        let file = format!("OVMF-{name}.fd");
-        let bytes = deb::extract_file(&self.store.bytes(&package.sha256, package.size)?, &firmware.file)?;
-        fs::write(release.join(&file), bytes)?;
-        Ok(FirmwareFile {
-            file,
-            package: package.name.clone(),
-            supports: firmware.supports.clone(),
-        })
+        let bytes = deb::extract_file(&self.store.bytes(&package.sha256, package.size)?, path)?;
+        Ok(fs::write(release.join(file), bytes)?)
     }
 }
 
@@ -256,20 +231,4 @@ fn open_volumes(release: &Path, volumes: &[(volume::Name, Sha256)]) -> Result<Ve
         Ok((name, file, size))
     });
     opened.collect()
-}
-
-fn halves(root_hash: &Sha256) -> (uuid::Uuid, uuid::Uuid) {
-    let (first, second) = root_hash.bytes().split_at(16);
-    let uuid = |half: &[u8]| uuid::Uuid::from_slice(half).expect("half of 32 bytes is 16");
-    (uuid(first), uuid(second))
-}
-
-fn partition<'a>(kind: Kind, guid: uuid::Uuid, name: &'a str, size: u64, content: &'a mut dyn Read) -> Partition<'a> {
-    Partition {
-        kind,
-        guid,
-        name,
-        size,
-        content,
-    }
 }

@@ -11,7 +11,7 @@ use crate::document::provenance::{Builder, Machine, Run, Times};
 use crate::mend::Exit;
 use crate::model::job::Ordered;
 use crate::model::record::Record;
-use crate::model::{Request, json};
+use crate::model::{Manifest, Request, json};
 use crate::stage::account::account;
 use crate::stage::chain::{COMPLETION, DISPATCH};
 use crate::stage::collect::{self, Places, ReportData, Source};
@@ -112,7 +112,7 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
     let request = Request::new(id, ordered.terms.clone(), origin, &key.public());
     let silent = |silence: Silence| silence.into_error(collect::mends(attesting.source));
     let witness = attesting.ask(&request).map_err(silent)?;
-    look_at(&on_disk)?;
+    look_at(&on_disk, &subject.manifest)?;
     let times = Times {
         started_on,
         finished_on: clock::now(),
@@ -126,12 +126,12 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
 }
 
 /// Reads all that is in the release.
-fn look_at(release: &OnDisk) -> Result<()> {
+fn look_at(release: &OnDisk, manifest: &Manifest) -> Result<()> {
     say("attest", "measurements, images and bills of materials, once more");
     let store = Store::locate(None, &Environment::of_this_process())?;
     let account = account(release, &store)?;
     let untrue = account.findings.into_iter().map(Finding::Account);
-    let findings = recompute(release).into_iter().chain(untrue);
+    let findings = recompute(release, manifest).into_iter().chain(untrue);
     let changed = release.changed().into_iter().map(|file| Finding::FileChanged { file });
     let findings: Vec<Finding> = findings.chain(changed).collect();
     account

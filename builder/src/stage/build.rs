@@ -7,8 +7,6 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::document::buildinfo;
-use crate::document::launches::Predicted;
 use crate::document::provenance::{Builder, Run, Times};
 use crate::model::artifacts::Artifacts;
 use crate::model::key::SigningKey;
@@ -19,13 +17,12 @@ use crate::model::{Lock, Manifest, Measurements, Request};
 use crate::stage::assemble::{self, Inputs};
 use crate::stage::attested::{Attesting, Witness};
 use crate::stage::compile::Means;
+use crate::stage::derived::{Derived, Source};
 use crate::stage::describe::{self, Described};
-use crate::stage::export::{self, PROFILE};
 use crate::stage::guest::OTHER_OUTPUT;
 use crate::stage::measure::{self, Measured};
 use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::Packages;
-use crate::stage::parse::LOCK;
 use crate::stage::release::{Hashes, Staging, Stamps};
 use crate::stage::{fetch, payload, recipe, rules, say, sign};
 use crate::world::clock;
@@ -98,7 +95,7 @@ impl Build<'_> {
     /// # Errors
     /// As the stages say; then nothing is published.
     pub fn run(&self, staging: Staging) -> Result<Manifest> {
-        let origin = self.origin();
+        let origin = self.source().origin();
         let dispatched = self.signing.map(|signing| signing.dispatch(&origin)).transpose()?;
         payload::fetch(self.lock, self.means.project, self.means.net, self.means.store)?;
         fetch::fetch(self.lock, self.means.net)?;
@@ -128,13 +125,10 @@ impl Build<'_> {
         Ok(manifest)
     }
 
-    fn origin(&self) -> Origin {
-        let recipe = &self.means.project.recipe;
-        Origin {
-            name: recipe.name.clone(),
-            epoch: recipe.epoch,
-            recipe: self.means.project.digest,
-            lock: self.lock.digest(),
+    fn source(&self) -> Source<'_> {
+        Source {
+            project: self.means.project,
+            lock: self.lock,
         }
     }
 
@@ -146,7 +140,7 @@ impl Build<'_> {
         say("measure", "what each launch will report");
         let hashes = staging.hashes()?;
         let stamps = hashes.iter().map(|(name, (stamp, _))| (name.clone(), *stamp)).collect();
-        let launches = measure::launches(&self.means.project.recipe.launch, &artifacts, &stamps)?;
+        let launches = measure::launches(&self.means.project.recipe.launch, &artifacts.firmware, &stamps)?;
         let measurements = Measured::read(&launches, &OnDisk::open(folder)?)?.measure(launches)?;
         say("release", "documents and manifest");
         self.write_documents(folder, (&artifacts, &packages), (&stamps, &hashes), &measurements)?;
@@ -170,33 +164,18 @@ impl Build<'_> {
             hashes,
             packages,
         };
-        let fixed = [
-            (
-                buildinfo::FILE,
-                buildinfo::text(&self.means.project.recipe, self.lock, stamps),
-            ),
-            ("measurements.json", measurements.text()),
-            ("recipe.toml", self.means.project.text.clone()),
-            (LOCK, self.lock.text()),
-        ];
-        let documents = fixed.into_iter().chain(described.documents()?);
-        let documents = documents.map(|(name, text)| (name, text.into_bytes()));
-        let carried = [(recipe::FILE, recipe::pack(self.means.project)?)];
-        let documents = documents.chain(carried).chain(self.for_verifiers(measurements)?);
+        let derived = Derived {
+            source: self.source(),
+            files: stamps,
+            measurements,
+        };
+        let described = described.documents()?.into_iter();
+        let described = described.map(|(name, text)| (name, text.into_bytes()));
+        let archive = (recipe::FILE, recipe::pack(self.means.project)?);
+        let documents = derived.documents()?.into_iter().chain(described).chain([archive]);
         let documents: Vec<_> = documents.collect();
         documents.iter().try_for_each(|(name, text)| {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
         })
-    }
-
-    /// What verifiers are told, on the machines that the recipe names.
-    fn for_verifiers(&self, measurements: &Measurements) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let recipe = &self.means.project.recipe;
-        let platform = self.means.project.platform.as_ref();
-        let profile = platform.map(|(profile, _)| profile);
-        let release = Predicted::new(&recipe.name, self.lock.digest(), measurements, profile);
-        let mut documents = export::documents(&release, recipe.epoch)?;
-        documents.extend(platform.map(|(_, text)| (PROFILE, text.clone().into_bytes())));
-        Ok(documents)
     }
 }

@@ -83,6 +83,24 @@ pub enum Finding {
     NotYetValid { not_before: Timestamp, at: Timestamp },
     #[error("the release was valid until {not_after}; it is {at}")]
     Expired { not_after: Timestamp, at: Timestamp },
+    #[error("what the release was made from cannot be read: {why}")]
+    RecipeUnreadable { why: String },
+    #[error("the manifest says {found} for {field}, the recipe and the lock of the release lead to {wanted}")]
+    OriginDiffers {
+        field: String,
+        found: String,
+        wanted: String,
+    },
+    #[error("{LOCK} is not a lock of the recipe in the release")]
+    LockOfOther,
+    #[error("the manifest does not list {file}, which every release of this recipe has")]
+    PartMissing { file: String },
+    #[error("the manifest lists {file:?}, which no release of this recipe has")]
+    PartUnknown { file: String },
+    #[error("{file} is not what the rest of the release leads to, from byte {offset} on")]
+    MadeOtherwise { file: String, offset: u64 },
+    #[error("the section {section} of uki.efi is not what the rest of the release leads to")]
+    UkiPartDiffers { section: String },
     #[error("measurements.json does not say what the files of this release lead to on {launch}")]
     MeasurementsDiffer { launch: String },
     #[error("the measurements cannot be computed from the files: {why}")]

@@ -18,7 +18,7 @@ use measure::snp::{self, CpuSignature, GuestFeatures, KernelHashes, PreVmsa};
 use measure::tdx::{self, PageOrder};
 
 use crate::mend::{Exit, OrMend as _};
-use crate::model::artifacts::{self, Artifacts, file};
+use crate::model::artifacts::{self, file};
 use crate::model::measurements::{
     Boot, EXECUTABLES, FirmwareFile, Launch, Measurement, Measurements, Platform, Quantity, Value, Vmm, case_of_pages,
 };
@@ -33,10 +33,14 @@ use self::registers::{Case, Loaded, Machine};
 ///
 /// # Errors
 /// A launch on a platform that no firmware of the recipe supports.
-pub fn launches(wanted: &[recipe::Launch], artifacts: &Artifacts, stamps: &Stamps) -> Result<Vec<Launch>> {
+pub fn launches(
+    wanted: &[recipe::Launch],
+    firmware: &[artifacts::FirmwareFile],
+    stamps: &Stamps,
+) -> Result<Vec<Launch>> {
     let mut launches = Vec::new();
     for launch in wanted {
-        let firmware = firmware(supports(launch), artifacts, stamps)?;
+        let firmware = that_starts(supports(launch), firmware, stamps)?;
         let with = |(platform, boot)| Launch {
             platform,
             boot,
@@ -80,9 +84,13 @@ fn single(launch: &recipe::Launch) -> Vec<(Platform, Boot)> {
     rows.map(|(cpu, vcpus)| (snp(cpu, vcpus), Boot::Direct)).collect()
 }
 
-fn firmware(platform: recipe::Platform, artifacts: &Artifacts, stamps: &Stamps) -> Result<FirmwareFile> {
+fn that_starts(
+    platform: recipe::Platform,
+    firmware: &[artifacts::FirmwareFile],
+    stamps: &Stamps,
+) -> Result<FirmwareFile> {
     let supports = |firmware: &&artifacts::FirmwareFile| firmware.supports.contains(&platform);
-    let found = artifacts.firmware.iter().find(supports).ok_or_else(|| {
+    let found = firmware.iter().find(supports).ok_or_else(|| {
         let problem = format!("recipe.toml has a launch on {platform:?} and no firmware that supports it");
         Exit::Usage.because(problem, "name one in `firmware`, or remove the launch")
     })?;
@@ -136,6 +144,26 @@ impl Measured {
             uki: uki?,
             disk: disk.with_context(|| cannot(file::DISK))?,
         })
+    }
+
+    /// Returns the kernel that is started directly.
+    pub fn kernel(&self) -> &[u8] {
+        &self.kernel
+    }
+
+    /// Returns the initrd that is handed over with it.
+    pub const fn initrd(&self) -> &Initrd {
+        &self.initrd
+    }
+
+    /// Returns its command line.
+    pub fn command_line(&self) -> &str {
+        &self.command_line
+    }
+
+    /// Returns the UKI.
+    pub fn uki(&self) -> &[u8] {
+        &self.uki
     }
 
     /// Computes what every launch will report.

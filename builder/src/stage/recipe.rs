@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tar::Archive;
 
 use crate::mend::{Exit, OrMend as _};
@@ -14,10 +14,10 @@ use crate::model::file;
 use crate::model::recipe::Recipe;
 use crate::stage::archive::{self, Member, Members};
 use crate::stage::on_disk::OnDisk;
-use crate::stage::parse::{self, Project};
+use crate::stage::parse::{self, Files, Project};
 use crate::world::files::Kind;
 use crate::world::folder::Folder;
-use crate::world::{tidy, unpack};
+use crate::world::unpack;
 
 /// The name of the file in a release.
 pub use crate::model::file::RECIPE_ARCHIVE as FILE;
@@ -28,11 +28,21 @@ pub use crate::model::file::RECIPE_ARCHIVE as FILE;
 /// A file that cannot be read or has changed since the recipe was; a description that the recipe names by an absolute
 /// path.
 pub fn pack(project: &Project) -> Result<Vec<u8>> {
+    let archive = pack_from(&project.folder.as_path(), project)?;
+    let (size, limit) = (archive.len() as u64, file::limit(FILE));
+    if size > limit {
+        let problem = format!("the recipe has {size} bytes, and {FILE} takes {limit}");
+        return Err(Exit::Unsupported.because(problem, "declare large files as a [[payload]] with a URL"));
+    }
+    Ok(archive)
+}
+
+fn pack_from(files: &impl Files, project: &Project) -> Result<Vec<u8>> {
     let mut members = Members::new();
     let home = home(&project.recipe)?;
-    for path in tidy::walk(&project.folder)? {
+    for path in files.walk(Path::new(""))? {
         if !parse::is_lock(&path) {
-            let member = member(project, &path).with_context(|| format!("cannot pack {}", path.display()))?;
+            let member = member(files, project, &path).with_context(|| format!("cannot pack {}", path.display()))?;
             members.insert(home.join(path), member);
         }
     }
@@ -47,8 +57,8 @@ pub fn pack(project: &Project) -> Result<Vec<u8>> {
     archive::write(&members, project.recipe.epoch.as_second())
 }
 
-fn member(project: &Project, path: &Path) -> Result<Member> {
-    let member = Member::read(&project.folder.join(path))?;
+fn member(files: &impl Files, project: &Project, path: &Path) -> Result<Member> {
+    let member = files.member(path)?;
     let Some(sha256) = member.sha256() else {
         return Ok(member);
     };
@@ -56,6 +66,50 @@ fn member(project: &Project, path: &Path) -> Result<Member> {
     match sources.any(|source| Path::new(&source.path) == path && source.sha256 == sha256) {
         true => Ok(member),
         false => Err(Exit::Usage.because("it has changed since the build began", "build again")),
+    }
+}
+
+/// Reads the recipe in the bytes of an archive, which is the one that [`pack`] makes of it; `text` is the release's
+/// `recipe.toml`.
+///
+/// # Errors
+/// Another archive, or more in it than this recipe names; a recipe that cannot be read, or is not of that text.
+pub fn read(archive: &[u8], text: &str) -> Result<Project> {
+    let members = archive::read(archive).with_context(|| format!("{FILE} is damaged"))?;
+    let home = home(&Recipe::parse(text)?)?;
+    let packed = Packed {
+        members: &members,
+        home: &home,
+    };
+    let project = Project::read_from(&packed, &home).with_context(|| format!("of {FILE}"))?;
+    ensure!(project.text == text, "recipe.toml is not that of {FILE}");
+    let same = pack_from(&packed, &project)? == archive;
+    ensure!(
+        same,
+        "{FILE} is not the archive of the recipe in it, and of nothing else"
+    );
+    Ok(project)
+}
+
+/// A recipe in an archive.
+struct Packed<'a> {
+    members: &'a Members,
+    home: &'a Path,
+}
+
+impl Files for Packed<'_> {
+    fn member(&self, path: &Path) -> Result<Member> {
+        let member = self.members.get(&Place::of(path)?.below(self.home));
+        member.cloned().context("it is not there")
+    }
+
+    fn walk(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        let folder = Place::of(path)?.below(self.home);
+        let below = self.members.keys().filter_map(|path| path.strip_prefix(&folder).ok());
+        let below = below.filter(|path| !path.as_os_str().is_empty());
+        let mut paths: Vec<PathBuf> = below.map(PathBuf::from).collect();
+        paths.sort_by(|one, other| one.as_os_str().cmp(other.as_os_str()));
+        Ok(paths)
     }
 }
 
@@ -166,6 +220,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::world::tidy;
     use tar::{Builder, Header};
 
     #[test]
@@ -221,6 +276,52 @@ mod tests {
             "the lock"
         );
         assert_eq!(pack(&unpacked).unwrap(), archive, "and the same again");
+        let read = read(&archive, &packed.text).unwrap();
+        assert_eq!((read.digest, &read.sources), (packed.digest, &packed.sources));
+    }
+
+    /// The archive, with these members changed.
+    fn changed(archive: &[u8], change: impl Fn(&mut Members)) -> Vec<u8> {
+        let mut members = archive::read(archive).unwrap();
+        change(&mut members);
+        archive::write(&members, 1_789_171_200).unwrap()
+    }
+
+    #[test]
+    fn attack_an_archive_with_more_than_the_recipe_or_another_one() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("recipes")).unwrap();
+        let packed = Project::read(&project(place.path())).unwrap();
+        let archive = pack(&packed).unwrap();
+        assert_eq!(changed(&archive, |_| {}), archive, "the honest one");
+        let refusal = |archive: &[u8], text: &str| format!("{:#}", read(archive, text).unwrap_err());
+        let file = Member::File {
+            content: b"evil".to_vec(),
+            executable: true,
+        };
+        for path in ["firmware/generic/OVMF.fd", "elsewhere", "recipes/minimal/recipe.lock"] {
+            let more = changed(&archive, |members| drop(members.insert(path.into(), file.clone())));
+            assert!(refusal(&more, &packed.text).contains("and of nothing else"), "{path}");
+        }
+        let own = changed(&archive, |members| {
+            members.insert("recipes/minimal/mkosi.extra/evil".into(), file.clone());
+        });
+        assert_ne!(read(&own, &packed.text).unwrap().digest, packed.digest);
+        const EMPTY: &str = "recipes/minimal/mkosi.extra/empty";
+        let less = changed(&archive, |members| drop(members.remove(Path::new(EMPTY))));
+        assert_ne!(
+            read(&less, &packed.text).unwrap().digest,
+            packed.digest,
+            "a folder less"
+        );
+        let toml = |members: &mut Members| drop(members.insert("recipes/minimal/recipe.toml".into(), file.clone()));
+        assert!(refusal(&changed(&archive, toml), &packed.text).contains("cannot read recipe.toml"));
+        let other = packed.text.replace("panic=-1", "panic=-2");
+        assert!(refusal(&archive, &other).contains("recipe.toml is not that of recipe.tar"));
+        assert!(refusal(&archive, &packed.text.replace("\"minimal\"", "\"other\"")).contains("of recipe.tar"));
+        let trailing = [&archive[..], &[0; 512]].concat();
+        assert!(refusal(&trailing, &packed.text).contains("and of nothing else"));
+        assert!(refusal(&archive[..1000], &packed.text).contains("damaged"));
     }
 
     #[test]

@@ -25,8 +25,8 @@ use crate::world::files::{Entry, Kind, Opened};
 use crate::world::parallel::both;
 use crate::world::stamps::stamps;
 
-/// What is left unchecked of a release that boots nothing, or has other findings.
-pub const ARTIFACTS: &str = "the measurements, against the artifacts";
+/// What is left unchecked of a release that has other findings.
+pub const ARTIFACTS: &str = "measurements and documents, against the artifacts";
 
 /// What was found out about a release.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct Verdict {
     pub manifest: Option<Manifest>,
     /// The generation record, if the release is signed and somebody asked.
     pub record: Option<Record>,
-    /// Whether it is known what its artifacts lead to: they boot something, and nothing is wrong with any file.
+    /// Whether it is known what its artifacts lead to: nothing is wrong with any file.
     pub measured: bool,
     /// Reasons not to trust it.
     pub findings: Vec<Finding>,
@@ -80,21 +80,24 @@ pub fn verify_whole(folder: &Path, wanted: Option<Sha256>, demand: &Demand) -> R
     };
     let on_disk = &verdict.on_disk;
     let listed = Listed::new(on_disk, manifest);
-    let measurable = verdict.findings.is_empty() && listed.boots();
-    let artifacts = || if measurable { recompute(on_disk) } else { Vec::new() };
+    let measurable = verdict.findings.is_empty() && listed.is_whole();
+    let artifacts = || measurable.then(|| recompute(on_disk, manifest)).unwrap_or_default();
     let signed = || signatures::verify(on_disk, manifest, demand);
     let (found, (artifacts, (record, signed))) = both(|| listed.compare(), || both(artifacts, signed));
-    verdict.measured = measurable && found.is_empty();
-    verdict.findings.extend(found.into_iter().chain(signed));
+    let intact = measurable && found.is_empty();
+    let has_recipe = |finding: &Finding| !matches!(finding, Finding::RecipeUnreadable { .. });
+    verdict.measured = intact && artifacts.iter().all(has_recipe);
+    let artifacts = artifacts.into_iter().filter(|_| intact);
     verdict
         .findings
-        .extend(artifacts.into_iter().filter(|_| verdict.measured));
+        .extend(found.into_iter().chain(signed).chain(artifacts));
     verdict.record = record;
     verdict.see_changes();
     Ok(verdict)
 }
 
-/// As [`verify_whole`], whoever has signed it, and whether or not it is valid now.
+/// As [`verify_whole`], for who hands it on: whoever has signed it, and whether or not it is valid now, or has a recipe that
+/// can be read; without that, it is not [measured](Verdict::measured).
 ///
 /// # Errors
 /// As [`verify`].
@@ -104,7 +107,8 @@ pub fn verify_at_any_time(folder: &Path, wanted: Option<Sha256>) -> Result<Verdi
         at: Timestamp::UNIX_EPOCH,
     };
     let mut verdict = verify_whole(folder, wanted, &demand)?;
-    verdict.findings.retain(|finding| !finding.is_about_time());
+    let judged = |finding: &Finding| !finding.is_about_time() && !matches!(finding, Finding::RecipeUnreadable { .. });
+    verdict.findings.retain(judged);
     Ok(verdict)
 }
 
@@ -237,11 +241,9 @@ impl<'a> Listed<'a> {
         }
     }
 
-    /// Whether it is all there, and boots something.
-    fn boots(&self) -> bool {
-        let mut names = self.manifest.files.keys();
-        let has_a_root = names.any(|name| name.as_str() == file::ROOT);
-        has_a_root && self.unlike.is_empty() && self.strangers.is_empty()
+    /// Whether it is all there, and nothing else is.
+    fn is_whole(&self) -> bool {
+        self.unlike.is_empty() && self.strangers.is_empty()
     }
 
     /// Reads the files, and returns what is wrong with all of it.

@@ -68,6 +68,11 @@ impl<'a, R: ReadAt + ?Sized> Erofs<'a, R> {
         self.superblock.time
     }
 
+    /// Returns the identifier by which the file system is found.
+    pub const fn uuid(&self) -> [u8; 16] {
+        self.superblock.uuid
+    }
+
     /// Size of a block, in bytes.
     fn block(&self) -> u64 {
         1 << self.superblock.block_bits

@@ -23,6 +23,7 @@ pub(super) struct Superblock {
     pub shared_xattrs: u64,
     /// In seconds since 1970.
     pub time: u64,
+    pub uuid: [u8; 16],
     /// Whether a cluster of LZ4 ends where its blocks end, with zeros in front.
     pub padded_in_front: bool,
     /// Where the superblock and what belongs to it ends.
@@ -112,6 +113,7 @@ impl Superblock {
             size,
             inodes: block(raw.meta_block),
             shared_xattrs: block(raw.xattr_block),
+            uuid: raw.uuid,
             time: raw.time.get(),
             padded_in_front: raw.feature_incompat.get() & incompat::ZERO_PADDING != 0,
             end: raw.end(image)?,

@@ -1,6 +1,8 @@
 //! One function for each reader of outside bytes: it may refuse them, and must not panic, hang or take more memory than
 //! they account for. The binaries give them to libFuzzer, the tests give them the corpus.
 
+pub mod releases;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Component, Path};
