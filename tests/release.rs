@@ -450,11 +450,7 @@ fn attack_a_release_that_was_changed_and_is_exported_or_explained() {
     read().unwrap();
     side().unwrap();
     let measurements = fs::read_to_string(published.path("measurements.json")).unwrap();
-    fs::write(
-        published.path("measurements.json"),
-        measurements.replacen("\"1", "\"2", 1),
-    )
-    .unwrap();
+    fs::write(published.path("measurements.json"), format!("{measurements} ")).unwrap();
     assert_eq!(mend::exit_code(&read().unwrap_err()), Exit::No);
     assert_eq!(mend::exit_code(&side().unwrap_err()), Exit::No);
 }
