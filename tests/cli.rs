@@ -86,7 +86,7 @@ fn records(folder: &Path) {
 /// A release that calls itself generation 3, which nobody attests, and policies that say so or not.
 fn policies(folder: &Path) {
     let signed = folder.join("signed");
-    let release = fixture::publish(&signed, Existing::Refuse).digest();
+    let release = whole::publish(&signed).digest();
     let key = SigningKey::from_pem(&fs::read_to_string(folder.join("p256.pem")).unwrap()).unwrap();
     let terms = Terms {
         generation: 3,

@@ -33,8 +33,8 @@ impl Forged {
         let parent = tempfile::tempdir_in(base.path()).unwrap();
         fs::create_dir(parent.path().join("small")).unwrap();
         for name in manifest.files.keys().map(FileName::as_str) {
-            let link = parent.path().join("small").join(name);
-            fs::hard_link(base.path().join("small").join(name), link).unwrap();
+            let copy = parent.path().join("small").join(name);
+            fs::copy(base.path().join("small").join(name), copy).unwrap();
         }
         let manifest = manifest.clone();
         Self { parent, manifest }
@@ -51,7 +51,6 @@ impl Forged {
             sha256: Sha256::of(bytes),
             size: bytes.len() as u64,
         };
-        fs::remove_file(self.path(name)).ok(); // it is the true release's, too
         fs::write(self.path(name), bytes).unwrap();
         if name == "recipe.lock" {
             self.manifest.origin.lock = stamp.sha256;
