@@ -1200,8 +1200,10 @@ fn attack_two_tds_that_were_started_differently() {
     for change in changes {
         assert!(!instance(change).follows(&first));
     }
-    let mut other = tdx::Platform::default();
-    other.ppid = [0x67; 16];
+    let other = tdx::Platform {
+        ppid: [0x67; 16],
+        ..tdx::Platform::default()
+    };
     let evidence = Evidence::Tdx(Td::default().evidence(&other));
     let other = judge.appraise(&evidence, &Wanted::default()).instance.unwrap();
     assert!(!other.follows(&first));

@@ -178,10 +178,7 @@ fn attack_a_manifest_that_names_another_origin() {
         let mut forged = Forged::new();
         change(&mut forged.manifest);
         let said = forged.says();
-        assert!(
-            said.starts_with(&format!("origin-differs: the manifest says ")),
-            "{said}"
-        );
+        assert!(said.starts_with("origin-differs: the manifest says "), "{said}");
         assert!(
             said.contains(&format!(" for {field}, ")) && said.lines().count() == 1,
             "{said}"

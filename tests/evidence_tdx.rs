@@ -483,7 +483,7 @@ fn attack_attributes_that_nobody_allowed() {
             td_attributes: SEPT_VE_DISABLE | 1 << bit,
             refused: 1 << bit,
         };
-        assert_eq!(policy("{}").appraise(&td), [refused.clone()]);
+        assert_eq!(policy("{}").appraise(&td), std::slice::from_ref(&refused));
         let allowing = |names: &[TdAttribute]| TdxPolicy {
             allow_attributes: names.iter().copied().collect(),
             ..policy("{}")

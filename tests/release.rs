@@ -456,6 +456,7 @@ fn attack_a_release_that_was_changed_and_is_exported_or_explained() {
 }
 
 /// Runs `begat export` with this shell command in front of it; returns whether it succeeded.
+#[expect(clippy::disallowed_methods, reason = "the program that is tested")]
 fn export(release: &Path, to: &Path, before: &str) -> bool {
     let command = format!("{before}; exec \"$0\" export values \"$1\" --output \"$2\"");
     let mut shell = Command::new("/bin/sh");

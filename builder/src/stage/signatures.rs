@@ -164,7 +164,7 @@ fn bundle(release: &OnDisk, statement: &Statement, key: &PublicKey) -> Result<Ve
             (differences, bundle.is_signed_by(key))
         }
     };
-    let unsigned = (!is_signed).then(|| Finding::SignatureInvalid { file, key: wanted });
+    let unsigned = (!is_signed).then_some(Finding::SignatureInvalid { file, key: wanted });
     Ok(differences.into_iter().chain(other_key).chain(unsigned).collect())
 }
 
