@@ -60,7 +60,7 @@ impl Member {
     }
 }
 
-/// Reads an archive that [`write`] has written, and no other: the same members at another time are another archive.
+/// Reads an archive that [`write()`] has written, and no other: the same members at another time are another archive.
 ///
 /// # Errors
 /// Bytes that are no archive; a member that is no file, folder or link, is there twice, or leaves the folder.
