@@ -163,6 +163,58 @@ const ATTACKS: &[Attack] = &[
         says: "path-differs: /etc/ld.so.cache of",
     },
     Attack {
+        name: "a planted account",
+        does: |ground| ground.forge("/etc/passwd", |text| text.to_owned() + "evil:x:0:0::/:/bin/bash\n"),
+        says: "path-differs: /etc/passwd of rootfs.erofs is not what files.jsonl says: it comes from nobody knows where",
+    },
+    Attack {
+        name: "a password",
+        does: |ground| ground.forge("/etc/shadow", |text| text.replacen(":!*:", ":$y$j9T$evil$evil:", 1)),
+        says: "path-differs: /etc/shadow of rootfs.erofs is not what files.jsonl says: it comes from nobody knows where",
+    },
+    Attack {
+        name: "a line in a configuration of PAM",
+        does: |ground| {
+            ground.forge("/etc/pam.d/common-auth", |text| {
+                text.replacen("auth\t", "auth\tsufficient\tpam_permit.so\nauth\t", 1)
+            })
+        },
+        says: "path-differs: /etc/pam.d/common-auth of rootfs.erofs is not what files.jsonl says: it comes from nobody",
+    },
+    Attack {
+        name: "a unit that nobody enables",
+        does: |ground| {
+            ground.forge_link(
+                "/etc/systemd/system/multi-user.target.wants/debug-shell.service",
+                "/usr/lib/systemd/system/debug-shell.service",
+            )
+        },
+        says: "path-differs: /etc/systemd/system/multi-user.target.wants/debug-shell.service of rootfs.erofs is not what",
+    },
+    Attack {
+        name: "another choice of an alternative",
+        does: |ground| {
+            ground.remake(|root| {
+                let link = root.join("etc/alternatives/pager");
+                fs::remove_file(&link)?;
+                Ok(std::os::unix::fs::symlink("/usr/bin/bash", link)?)
+            })?;
+            ground.edit("files.jsonl", |text| {
+                let lines = text.split_inclusive('\n').map(|line| {
+                    let is_it =
+                        line.contains("rootfs.erofs") && line.contains("\"/etc/alternatives/pager\",\"target\"");
+                    if is_it {
+                        line.replace("/bin/more", "/usr/bin/bash")
+                    } else {
+                        line.to_owned()
+                    }
+                });
+                lines.collect()
+            })
+        },
+        says: "path-differs: /etc/alternatives/pager of rootfs.erofs is not what files.jsonl says: it comes from nobody",
+    },
+    Attack {
         name: "a file left out of the bill",
         does: |ground| {
             ground.edit_json("sbom.spdx3.json", |bill| {
@@ -349,6 +401,60 @@ impl Ground<'_> {
         )
     }
 
+    /// Changes a text of the root image, and lists it as it is then, as what it was listed as before.
+    fn forge(&self, path: &str, change: impl Fn(&str) -> String) -> Result<()> {
+        self.remake(|root| {
+            let file = root.join(path.trim_start_matches('/'));
+            let text = fs::read_to_string(&file)?;
+            let changed = change(&text);
+            ensure!(changed != text, "{path} has nothing to change");
+            self.relist(path, |line| {
+                line["sha256"] = Sha256::of(&changed).to_string().into();
+                line["size"] = changed.len().into();
+            })?;
+            Ok(fs::write(file, changed)?)
+        })
+    }
+
+    /// Adds a link to the root image, beside one that is there already, and lists it like that.
+    fn forge_link(&self, path: &str, target: &str) -> Result<()> {
+        let link = |root: &Path| {
+            Ok(std::os::unix::fs::symlink(
+                target,
+                root.join(path.trim_start_matches('/')),
+            )?)
+        };
+        self.remake(link)?;
+        self.edit("files.jsonl", |text| {
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let is_beside = |line: &&str| line.contains("rootfs.erofs") && line.contains(&format!("\"{folder}/"));
+            let beside = text.lines().find(is_beside).unwrap_or_default();
+            let mut value: Value = serde_json::from_str(beside).unwrap_or_default();
+            (value["path"], value["target"]) = (path.into(), target.into());
+            value.sort_all_objects();
+            let added = value.to_string();
+            let mut lines: Vec<&str> = text.lines().chain([added.as_str()]).collect();
+            lines.sort_by_key(|line| listed_at(line));
+            lines.iter().map(|line| format!("{line}\n")).collect()
+        })
+    }
+
+    /// Changes the line of a path of the root image.
+    fn relist(&self, path: &str, change: impl Fn(&mut Value)) -> Result<()> {
+        self.edit("files.jsonl", |text| {
+            let lines = text.lines().map(|line| {
+                let mut value: Value = serde_json::from_str(line).unwrap_or_default();
+                if value["image"] == "rootfs.erofs" && value["path"] == path {
+                    change(&mut value);
+                    value.sort_all_objects();
+                    return format!("{value}\n");
+                }
+                format!("{line}\n")
+            });
+            lines.collect()
+        })
+    }
+
     /// Runs a program of the tool tree with the libraries of that.
     fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
         let (shell, tree) = (self.shell, self.tree);
@@ -367,6 +473,13 @@ fn other_digit(text: &str, word: &str) -> String {
     let (before, behind) = text.split_once(word).unwrap_or((text, ""));
     let other = if behind.starts_with('0') { "1" } else { "0" };
     [before, word, other, behind.get(1..).unwrap_or_default()].concat()
+}
+
+/// The image and path of a line of the listing.
+fn listed_at(line: &str) -> (String, String) {
+    let value: Value = serde_json::from_str(line).unwrap_or_default();
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    (text("image"), text("path"))
 }
 
 fn without_line(text: &str, word: &str) -> String {

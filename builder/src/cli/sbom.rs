@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::judging::{code, machine};
 use crate::mend::{Exit, Told};
 use crate::model;
+use crate::model::contents::{Content, Node};
 use crate::stage::account::{Account, account};
 use crate::stage::finding::Finding;
 use crate::stage::verify;
@@ -63,6 +64,19 @@ impl Args {
         Err(Told(Exit::No).into())
     }
 
+    /// Says which paths are as they are without a reason.
+    fn believed(&self, account: &Account) {
+        if account.believed.is_empty() {
+            return;
+        }
+        let count = account.believed.len();
+        println!("believed: {count} paths, in which nothing tells what has to be:");
+        for content in &account.believed {
+            let (origin, path) = belief(content);
+            println!("  {path}: {origin}");
+        }
+    }
+
     fn people(&self, account: &Account, findings: &[Finding]) {
         let shown = self.release.display();
         for finding in findings {
@@ -76,14 +90,26 @@ impl Args {
             1 => println!("{shown}: 1 finding"),
             findings => println!("{shown}: {findings} findings"),
         }
+        self.believed(account);
         for unchecked in &account.unchecked {
             println!("not checked: {unchecked}");
         }
     }
 }
 
+/// Where a believed path comes from, and the path with its image.
+fn belief(content: &Content) -> (String, String) {
+    let Node { image, path, .. } = &content.node;
+    (content.origin.to_string(), format!("{path} of {}", image.0))
+}
+
 fn report(account: &Account, findings: &[Finding]) -> Value {
+    let believed = |content: &Content| {
+        let Node { image, path, .. } = &content.node;
+        json!({ "image": image.0, "origin": content.origin, "path": path })
+    };
     json!({
+        "believed": account.believed.iter().map(believed).collect::<Vec<_>>(),
         "findings": findings.iter().map(machine).collect::<Vec<_>>(),
         "not-checked": account.unchecked,
         "packages": account.packages,

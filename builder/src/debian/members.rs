@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Seek};
 
 use anyhow::{Context as _, Result};
+use data_encoding::HEXLOWER;
 use measure::{Sha256, Sha512};
 use serde::{Deserialize, Serialize};
 use tar::{Entry, EntryType};
@@ -17,6 +18,9 @@ const COPYRIGHT_LIMIT: u64 = 16 << 20;
 
 /// How much of a member is read at once, in bytes.
 const PIECE: usize = 1 << 18;
+
+/// Members of a control archive whose text is kept.
+const SCRIPTS: [&str; 5] = ["conffiles", "config", "postinst", "preinst", "triggers"];
 
 /// Folders that are links into /usr on a merged system: packages may still name them.
 const MERGED: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"];
@@ -32,6 +36,13 @@ pub struct Members {
     pub data: BTreeMap<String, Member>,
     /// The digests of what dpkg keeps about the package, by name: `conffiles`, `postinst`, …
     pub control: BTreeMap<String, Sha256>,
+    /// Those of them that say what is made when the package is installed.
+    #[serde(with = "texts")]
+    pub scripts: BTreeMap<String, Vec<u8>>,
+    /// The digest of what dpkg writes into its list of the package's paths, in their order.
+    pub list: Sha256,
+    /// The MD5 of what is below /etc, in hexadecimal: dpkg and ucf know what was changed by it.
+    pub md5: BTreeMap<String, String>,
     /// `/usr/share/doc/NAME/copyright`, by NAME: Debian Policy 12.5. Another package's where the folder is a link.
     #[serde(with = "texts")]
     pub copyright: BTreeMap<String, Vec<u8>>,
@@ -66,6 +77,9 @@ impl Members {
             control_file: String::new(),
             data: BTreeMap::new(),
             control: BTreeMap::new(),
+            scripts: BTreeMap::new(),
+            list: Sha256::ZERO,
+            md5: BTreeMap::new(),
             copyright: BTreeMap::new(),
         };
         for entry in deb::part(&mut deb, Part::Control)?.entries()? {
@@ -75,9 +89,13 @@ impl Members {
             return Err(deb::damaged("it has no control file"));
         }
         deb.rewind()?;
+        let mut list = String::new();
         for entry in deb::part(&mut deb, Part::Data)?.entries()? {
-            members.add_data(entry?)?;
+            let entry = entry?;
+            list.push_str(&listed(&entry.path_bytes()));
+            members.add_data(entry)?;
         }
+        members.list = Sha256::of(list);
         Ok(members)
     }
 
@@ -99,6 +117,8 @@ impl Members {
         let (_, sha256) = stamp(&mut entry, Some(&mut bytes))?;
         if name == "control" {
             self.control_file = String::from_utf8(bytes).context("its control file is not text")?;
+        } else if SCRIPTS.contains(&name.as_str()) {
+            self.scripts.insert(name.clone(), bytes);
         }
         self.control.insert(name, sha256);
         Ok(())
@@ -143,6 +163,12 @@ impl Members {
 
     /// The size and digest of a file; a copyright file is kept.
     fn file(&mut self, path: &str, entry: &mut Entry<'_, impl Read>) -> Result<(u64, Sha256)> {
+        if path.starts_with("/etc/") && entry.size() <= COPYRIGHT_LIMIT {
+            let mut bytes = Vec::new();
+            let stamped = stamp(entry, Some(&mut bytes))?;
+            self.md5.insert(path.into(), md5(&bytes));
+            return Ok(stamped);
+        }
         let name = path
             .strip_prefix("/usr/share/doc/")
             .and_then(|path| path.strip_suffix("/copyright"));
@@ -171,6 +197,21 @@ fn stamp(entry: &mut Entry<'_, impl Read>, mut kept: Option<&mut Vec<u8>>) -> Re
         if let Some(kept) = &mut kept {
             kept.extend_from_slice(&buffer[..count]);
         }
+    }
+}
+
+/// Returns the MD5 of some bytes in hexadecimal.
+pub fn md5(bytes: &[u8]) -> String {
+    use md5::Digest as _;
+    HEXLOWER.encode(&md5::Md5::digest(bytes))
+}
+
+/// The line of a member `./NAME` in dpkg's list.
+fn listed(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    match name.trim_end_matches('/') {
+        "." | "" => "/.\n".into(),
+        name => format!("/{}\n", name.trim_start_matches("./").trim_start_matches('/')),
     }
 }
 

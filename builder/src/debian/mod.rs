@@ -10,5 +10,6 @@ pub mod plain;
 pub mod relation;
 pub mod release;
 pub mod repository;
+pub mod script;
 pub mod solve;
 pub mod version;

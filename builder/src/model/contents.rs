@@ -103,8 +103,10 @@ pub enum Origin {
     },
     /// A payload that the recipe names, the same in content.
     Payload { name: String },
-    /// Made while the image was built, by what the class says and from what is in the image.
+    /// Made while the image was built, by what the class says, and compared: it is what the packages and the recipe lead to.
     Generated { class: String },
+    /// Made while the image was built, by what the class says: nothing tells what has to be in it.
+    NotDerived { class: String },
     /// Nobody knows: the recipe says that it may be there.
     Allowed,
     /// Nobody knows.
@@ -118,6 +120,7 @@ impl fmt::Display for Origin {
             Self::Recipe { path } => write!(f, "{path} of the recipe"),
             Self::Payload { name } => write!(f, "the payload {name}"),
             Self::Generated { class } => f.write_str(class),
+            Self::NotDerived { class } => write!(f, "{class}, not derived"),
             Self::Allowed => f.write_str("somewhere that the recipe allows"),
             Self::Unexplained => f.write_str("nobody knows where"),
         }

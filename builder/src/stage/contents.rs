@@ -1,6 +1,6 @@
 //! Images in, their paths out: read back from the bytes of a finished release.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read};
 
 use anyhow::{Context as _, Result};
@@ -22,6 +22,20 @@ use crate::world::parallel;
 /// What an initrd may unpack to, in bytes: some fifty times what one has.
 const INITRD_LIMIT: u64 = 4 << 30;
 
+/// How much of the files of an image is kept as text, in bytes: some twice what the largest image needs.
+const TEXTS_LIMIT: u64 = 96 << 20;
+
+/// The contents of files of one image, by path.
+pub type Texts = BTreeMap<String, Vec<u8>>;
+
+/// What is in the images of a release.
+pub struct Images {
+    /// Every path, sorted by image and path.
+    pub nodes: Vec<Node>,
+    /// The contents of the files that were asked for, by image. What is too large is left out.
+    pub texts: BTreeMap<String, Texts>,
+}
+
 const MEND: &str = "do not use the release: build it anew";
 
 /// Returns every path of the root image, of the initrd and of the volumes of a release, sorted by image and path.
@@ -29,32 +43,46 @@ const MEND: &str = "do not use the release: build it anew";
 /// # Errors
 /// Files that cannot be read, and images that are damaged.
 pub fn read(release: &OnDisk) -> Result<Vec<Node>> {
+    Ok(read_with(release, |_| false)?.nodes)
+}
+
+/// Returns the same, and the contents of the files whose paths are `wanted`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(release: &OnDisk, wanted: fn(&str) -> bool) -> Result<Images> {
     let volumes = release.volumes();
     let volumes = volumes.iter().map(volume::Name::image);
     let images = [file::ROOT.to_owned()].into_iter().chain(volumes);
     let of_image = |image: String| {
-        let nodes = of_image(release, &image);
-        nodes.or_mend(Exit::No, format!("cannot read {image}"), MEND)
+        let read = of_image(release, &image, wanted);
+        read.or_mend(Exit::No, format!("cannot read {image}"), MEND)
     };
     let images = || images.map(of_image).collect::<Result<Vec<_>>>();
     let initrd = || {
         release
             .file(file::INITRD)
             .context("cannot open it")
-            .and_then(|initrd| of_initrd(&initrd))
+            .and_then(|initrd| of_initrd(&initrd, wanted))
     };
     let (images, initrd) = parallel::both(images, initrd);
     let initrd = initrd.or_mend(Exit::No, format!("cannot read {}", file::INITRD), MEND)?;
-    let mut nodes: Vec<Node> = images?.into_iter().flatten().chain(initrd).collect();
+    let (mut nodes, mut texts) = (Vec::new(), BTreeMap::new());
+    for (of_image, kept) in images?.into_iter().chain([initrd]) {
+        if let Some(first) = of_image.first() {
+            texts.insert(first.image.0.clone(), kept);
+        }
+        nodes.extend(of_image);
+    }
     nodes.sort_by(|a, b| (&a.image, &a.path).cmp(&(&b.image, &b.path)));
-    Ok(nodes)
+    Ok(Images { nodes, texts })
 }
 
-/// The content of a file: its size in bytes and its digest.
-#[derive(Clone, Copy)]
+/// The content of a file: its size in bytes, its digest, and itself where it is wanted.
 struct Content {
     size: u64,
     sha256: Sha256,
+    text: Option<Vec<u8>>,
 }
 
 /// The content of each file of an archive, by the first path of the file.
@@ -63,7 +91,7 @@ type Contents = BTreeMap<Vec<u8>, Content>;
 /// A path, and by what its file is told from others.
 type Found<K> = (Node, Option<K>);
 
-fn of_image(release: &OnDisk, name: &str) -> Result<Vec<Node>> {
+fn of_image(release: &OnDisk, name: &str, wanted: fn(&str) -> bool) -> Result<(Vec<Node>, Texts)> {
     let image = release.file(name).context("cannot open it")?;
     let image = Erofs::read(&*image)?;
     let nodes = image.walk()?;
@@ -72,24 +100,46 @@ fn of_image(release: &OnDisk, name: &str) -> Result<Vec<Node>> {
         .filter(|node| matches!(node.inode.kind, erofs::Kind::File { .. }))
         .map(|node| (node.inode.nid, &*node.inode))
         .collect();
-    let contents = hash_files(&image, files.values().copied().collect())?;
+    let kept = kept(&nodes, wanted);
+    let contents = hash_files(&image, files.values().copied().collect(), &kept)?;
     let found = nodes.iter().map(|node| of_erofs(name, node, &contents));
-    Ok(with_links(found.collect()))
+    Ok(with_links(found.collect(), &contents, wanted))
+}
+
+/// The files whose contents are wanted, as far as the limit goes.
+fn kept(nodes: &[erofs::Node], wanted: fn(&str) -> bool) -> BTreeSet<u64> {
+    let (mut kept, mut left) = (BTreeSet::new(), TEXTS_LIMIT);
+    for node in nodes.iter().filter(|node| wanted(&escape(&node.path))) {
+        if let erofs::Kind::File { size } = node.inode.kind
+            && size <= left
+            && kept.insert(node.inode.nid)
+        {
+            left -= size;
+        }
+    }
+    kept
 }
 
 /// The largest come first, so that no core waits for another's last file.
-fn hash_files(image: &Erofs<'_, Opened>, mut files: Vec<&erofs::Inode>) -> Result<BTreeMap<u64, Content>, ErofsError> {
+fn hash_files(
+    image: &Erofs<'_, Opened>,
+    mut files: Vec<&erofs::Inode>,
+    kept: &BTreeSet<u64>,
+) -> Result<BTreeMap<u64, Content>, ErofsError> {
     let size = |inode: &erofs::Inode| match inode.kind {
         erofs::Kind::File { size } => size,
         _ => 0,
     };
     files.sort_by_key(|inode| (std::cmp::Reverse(size(inode)), inode.nid));
     let hashed = files::for_each(&files, |inode| {
-        let mut sha256 = sha2::Sha256::new();
-        image.content(inode, |piece| sha256.update(piece))?;
+        let (mut sha256, mut text) = (sha2::Sha256::new(), kept.contains(&inode.nid).then(Vec::new));
+        image.content(inode, |piece| {
+            sha256.update(piece);
+            text.iter_mut().for_each(|text| text.extend_from_slice(piece));
+        })?;
         let sha256 = digest(sha256);
         let size = size(inode);
-        Ok((inode.nid, Content { size, sha256 }))
+        Ok((inode.nid, Content { size, sha256, text }))
     });
     hashed.into_iter().collect()
 }
@@ -133,18 +183,27 @@ fn file_of(content: &Content) -> Kind {
     }
 }
 
-/// Sorts the paths, and names at every further path of a file its first.
-fn with_links<K: Ord>(mut found: Vec<Found<K>>) -> Vec<Node> {
+/// Sorts the paths, names at every further path of a file its first, and takes what is wanted of the contents.
+fn with_links<K: Ord>(
+    mut found: Vec<Found<K>>,
+    contents: &BTreeMap<K, Content>,
+    wanted: fn(&str) -> bool,
+) -> (Vec<Node>, Texts) {
     found.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
-    let mut first = BTreeMap::new();
+    let (mut first, mut texts) = (BTreeMap::new(), Texts::new());
     let named = found.into_iter().map(|(mut node, file)| {
+        let text = file.as_ref().and_then(|file| contents.get(file)?.text.clone());
+        texts.extend(
+            text.filter(|_| wanted(&node.path))
+                .map(|text| (node.path.clone(), text)),
+        );
         if let (Kind::File { same_as, .. }, Some(file)) = (&mut node.kind, file) {
             *same_as = first.get(&file).cloned();
             first.entry(file).or_insert_with(|| node.path.clone());
         }
         node
     });
-    named.collect()
+    (named.collect(), texts)
 }
 
 /// The bytes that zstd has packed into a file.
@@ -154,32 +213,40 @@ pub(super) fn unpacked(file: &Opened) -> Result<Unpacked<StreamingDecoder<BufRea
     Ok(Unpacked { bytes, left })
 }
 
-fn of_initrd(initrd: &Opened) -> Result<Vec<Node>> {
+fn of_initrd(initrd: &Opened, wanted: fn(&str) -> bool) -> Result<(Vec<Node>, Texts)> {
     let mut archives = Archives::new(unpacked(initrd)?);
-    let (entries, contents) = read_archives(&mut archives)?;
+    let (entries, contents) = read_archives(&mut archives, wanted)?;
     let mut behind = archives.into_stream().bytes.into_inner();
     if !behind.fill_buf()?.is_empty() {
         return Err(Exit::No.because("there are bytes behind its zstd frame", MEND));
     }
     let found = entries.into_iter().map(|entry| of_cpio(entry, &contents));
-    Ok(with_links(found.collect()))
+    Ok(with_links(found.collect(), &contents, wanted))
 }
 
 /// All entries, and the content of each file by its first path in the archive.
-fn read_archives<S: Stream>(archives: &mut Archives<S>) -> Result<(Vec<Entry>, Contents), CpioError> {
-    let (mut entries, mut contents) = (Vec::new(), BTreeMap::new());
+fn read_archives<S: Stream>(
+    archives: &mut Archives<S>,
+    wanted: fn(&str) -> bool,
+) -> Result<(Vec<Entry>, Contents), CpioError> {
+    let (mut entries, mut contents, mut left) = (Vec::new(), Contents::new(), TEXTS_LIMIT);
     while let Some(entry) = archives.next_entry()? {
         if let cpio::Kind::File { size, link } = &entry.kind {
-            let mut sha256 = sha2::Sha256::new();
-            archives.content(|piece| sha256.update(piece))?;
+            let is_kept = *size <= left && wanted(&escape(&entry.path));
+            let (mut sha256, mut text) = (sha2::Sha256::new(), is_kept.then(Vec::new));
+            archives.content(|piece| {
+                sha256.update(piece);
+                text.iter_mut().for_each(|text| text.extend_from_slice(piece));
+            })?;
+            left -= if is_kept { *size } else { 0 };
             let content = Content {
                 size: *size,
                 sha256: digest(sha256),
+                text,
             };
-            let known = contents.entry(link.as_ref().unwrap_or(&entry.path).clone());
-            let known = known.or_insert(content);
-            if known.size == 0 {
-                *known = content; // of several paths, one has the content
+            let first = link.as_ref().unwrap_or(&entry.path);
+            if contents.get(first).is_none_or(|known| known.size == 0) {
+                contents.insert(first.clone(), content); // of several paths, one has the content
             }
         }
         entries.push(entry);

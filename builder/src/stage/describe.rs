@@ -20,7 +20,7 @@ use crate::model::contents::Content;
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
 use crate::model::volume;
-use crate::stage::contents;
+use crate::stage::contents::{self, Images, Texts};
 use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::{self, Origins, Packages};
 use crate::stage::payload::Payloads;
@@ -76,14 +76,15 @@ impl Described<'_> {
 
     /// Every path of the images, with its origin.
     fn contents(&self) -> Result<Vec<Content>> {
-        let nodes = contents::read(&OnDisk::open(self.folder)?)?;
+        let Images { nodes, texts } = contents::read_with(&OnDisk::open(self.folder)?, origins::is_read)?;
+        let none = Texts::new();
         let images = nodes.chunk_by(|one, next| one.image == next.image);
         let explained = images.map(|nodes| {
             let image = nodes[0].image.0.as_str();
             let mut origins = Origins::of_image(image, self.recipe, self.lock, self.packages)?;
             origins.bring(image, self.payloads);
-            let contents = origins.explain(nodes.to_vec());
-            origins.check(&contents).map(|()| contents)
+            let explained = origins.explain(nodes.to_vec(), texts.get(image).unwrap_or(&none));
+            origins.check(&explained).map(|()| explained.contents)
         });
         Ok(explained.collect::<Result<Vec<_>>>()?.concat())
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use glob::{MatchOptions, Pattern};
 use jiff::Timestamp;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
@@ -16,17 +17,33 @@ use crate::image::cpio::{Archive, Node, Owner};
 use crate::mend::Exit;
 
 /// What is removed from every tree, below its root, and why. A folder stays and loses its contents.
-const LEAKS: [&str; 10] = [
-    "dev",                          // the initrd's kernel and systemd make it
-    "etc/.pwd.lock",                // a lock, not a file
-    "etc/hostname",                 // the builder's
-    "etc/resolv.conf",              // the builder's
-    "run",                          // state of the build
-    "tmp",                          // state of the build
-    "var/cache/ldconfig/aux-cache", // inode numbers and times
-    "var/lib/dpkg/status-old",      // a step of the build
-    "var/lib/systemd/random-seed",  // random
-    "var/log",                      // wall-clock times
+const LEAKS: [&str; 26] = [
+    "dev",                           // the initrd's kernel and systemd make it
+    "etc/.pwd.lock",                 // a lock, not a file
+    "etc/group-",                    // a step of the build
+    "etc/gshadow-",                  // a step of the build
+    "etc/hostname",                  // the builder's
+    "etc/passwd-",                   // a step of the build
+    "etc/resolv.conf",               // the builder's
+    "etc/shadow-",                   // a step of the build
+    "etc/subgid-",                   // a step of the build
+    "etc/subuid-",                   // a step of the build
+    "run",                           // state of the build
+    "tmp",                           // state of the build
+    "var/cache/debconf",             // answers to questions of the build
+    "var/cache/fontconfig",          // programs that show text make it
+    "var/cache/ldconfig/aux-cache",  // inode numbers and times
+    "var/cache/man",                 // `mandb` makes it
+    "var/lib/dpkg/available",        // what nobody has asked for
+    "var/lib/dpkg/diversions-old",   // a step of the build
+    "var/lib/dpkg/lock",             // a lock, not a file
+    "var/lib/dpkg/lock-frontend",    // a lock, not a file
+    "var/lib/dpkg/statoverride-old", // a step of the build
+    "var/lib/dpkg/status-old",       // a step of the build
+    "var/lib/dpkg/triggers/Lock",    // a lock, not a file
+    "var/lib/systemd/catalog",       // systemd makes it when it starts
+    "var/lib/systemd/random-seed",   // random
+    "var/log",                       // wall-clock times
 ];
 
 /// Files whose names begin like this are keys that a package made at random when it was installed, and certificates of
@@ -37,7 +54,26 @@ const RANDOM_KEYS: [&str; 3] = [
     "etc/ssl/private/ssl-cert-snakeoil.",
 ];
 
-/// Removes what leaks from the build into `tree`, and keys made at random with the links to them, empties its machine id and brings no time after `epoch`.
+/// Files that are made again from others when they are missing, or that nothing reads: no package says what is in them. `*`
+/// stops at a slash.
+const REMADE: [&str; 10] = [
+    "etc/xml/*.old",
+    "usr/lib/modules/*/modules.alias", // kmod reads modules.alias.bin
+    "usr/lib/modules/*/modules.dep",
+    "usr/lib/modules/*/modules.symbols",
+    "var/lib/sgml-base/*.old",
+    "var/lib/ucf/hashfile.*",
+    "var/lib/ucf/registry.*",
+    "var/lib/xml-core/*.old",
+    "etc/pam.d/*.pam-old",
+    "var/cache/apt/*.bin",
+];
+
+/// Folders of byte code, which Python makes from the modules beside them.
+const BYTE_CODE: &str = "__pycache__";
+
+/// Removes what leaks from the build into `tree`, what is made again, and keys made at random with the links to them, empties
+/// its machine id and brings no time after `epoch`.
 ///
 /// # Errors
 /// A file that cannot be changed.
@@ -46,8 +82,9 @@ pub fn normalise(tree: &Path, epoch: Timestamp) -> Result<()> {
         remove(&tree.join(leak))?;
     }
     let mut paths = walk(tree)?;
-    for key in paths.extract_if(.., |path| is_random_key(tree, path)) {
-        remove(&tree.join(key))?;
+    let remade = REMADE.map(|text| Pattern::new(text).expect("the patterns of the list are well-formed"));
+    for path in paths.extract_if(.., |path| is_remade(&remade, path) || is_random_key(tree, path)) {
+        remove_all(&tree.join(path))?;
     }
     let machine_id = tree.join("etc/machine-id");
     if machine_id.is_file() {
@@ -68,6 +105,16 @@ pub fn date(tree: &Path, epoch: Timestamp) -> Result<()> {
 fn clamp_all(tree: &Path, paths: &[PathBuf], epoch: Timestamp) -> Result<()> {
     let mut whole = paths.iter().rev().map(|path| tree.join(path)).chain([tree.to_owned()]);
     whole.try_for_each(|path| clamp(&path, epoch))
+}
+
+/// Whether the path is made again from others, or is below a folder of such.
+fn is_remade(remade: &[Pattern], path: &Path) -> bool {
+    let options = MatchOptions {
+        require_literal_separator: true,
+        ..MatchOptions::new()
+    };
+    let is_byte_code = path.iter().any(|name| name == BYTE_CODE);
+    is_byte_code || remade.iter().any(|pattern| pattern.matches_path_with(path, options))
 }
 
 /// Whether the path below `tree` is a random key, or a link to one beside it: certificates are found by such links.
@@ -96,6 +143,17 @@ fn remove(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
     }
+}
+
+/// Removes a path, a folder with what is in it; what is gone already is no error.
+fn remove_all(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
 /// Removes everything in a folder, not the folder.
@@ -224,7 +282,7 @@ mod tests {
 
     /// As openssh-server and ssl-cert leave them; `0a.0` is the link by which a certificate is found.
     #[test]
-    fn keys_made_at_random_go_with_the_links_to_them_and_others_stay() {
+    fn keys_made_at_random_go_with_the_links_to_them_and_so_does_what_is_made_again() {
         let tree = tempfile::tempdir().unwrap();
         let files = [
             "etc/ssh/ssh_host_rsa_key",
@@ -234,6 +292,11 @@ mod tests {
             "etc/ssl/certs/ssl-cert-snakeoil.pem",
             "etc/ssl/private/own.key",
             "etc/ssl/private/ssl-cert-snakeoil.key",
+            "usr/lib/python3/__pycache__/a.cpython-313.pyc",
+            "usr/lib/python3/a.py",
+            "usr/lib/modules/6.12/modules.dep",
+            "usr/lib/modules/6.12/modules.dep.bin",
+            "etc/passwd-",
         ];
         for file in files {
             let file = tree.path().join(file);
@@ -251,6 +314,8 @@ mod tests {
             "etc/ssl/certs/0b.0",
             "etc/ssl/certs/ISRG_Root_X1.pem",
             "etc/ssl/private/own.key",
+            "usr/lib/modules/6.12/modules.dep.bin",
+            "usr/lib/python3/a.py",
         ];
         assert_eq!(left, expected);
     }

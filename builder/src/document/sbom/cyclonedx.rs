@@ -169,6 +169,7 @@ fn origin(origin: &Origin) -> String {
         Origin::Recipe { path } => format!("recipe {path}"),
         Origin::Payload { name } => format!("payload {name}"),
         Origin::Generated { class } => format!("generated: {class}"),
+        Origin::NotDerived { class } => format!("generated, not derived: {class}"),
         Origin::Allowed => "unexplained, allowed by the recipe".into(),
         Origin::Unexplained => "unexplained".into(),
     }

@@ -453,6 +453,7 @@ impl<'a> View<'a> {
 fn made(origin: &Origin) -> Option<String> {
     match origin {
         Origin::Generated { class } => Some(format!("generated: {class}")),
+        Origin::NotDerived { class } => Some(format!("generated, not derived: {class}")),
         Origin::Allowed => Some("unexplained, allowed by the recipe".into()),
         Origin::Unexplained => Some("unexplained".into()),
         Origin::Package { .. } | Origin::Payload { .. } | Origin::Recipe { .. } => None,

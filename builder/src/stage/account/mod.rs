@@ -24,8 +24,9 @@ use crate::model::contents::{Content, Node, Origin};
 use crate::model::file;
 use crate::model::lock::Lock;
 use crate::model::recipe::Recipe;
+use crate::stage::contents::Texts;
 use crate::stage::on_disk::OnDisk;
-use crate::stage::origins::{self, Origins};
+use crate::stage::origins::{self, Explained, Origins};
 use crate::stage::parse::LOCK;
 use crate::stage::{contents, disk, payload};
 use crate::world::parallel;
@@ -95,6 +96,8 @@ pub struct Account {
     pub paths: usize,
     /// How many packages the guest is made of.
     pub packages: usize,
+    /// Paths that are believed, since nothing tells what has to be in them.
+    pub believed: Vec<Content>,
     /// Ways in which the documents are not true.
     pub findings: Vec<Finding>,
     /// What was not looked at, and why.
@@ -137,7 +140,8 @@ const UNCHECKED: &str = "suppliers, licences and dependencies, as the bills of m
 /// # Errors
 /// A release that cannot be read, or images that are none.
 pub fn account(release: &OnDisk, store: &Store) -> Result<Account> {
-    let nodes = contents::read(release)?;
+    let images = contents::read_with(release, origins::is_read)?;
+    let nodes = &images.nodes;
     let lock = Lock::parse(&text(release, LOCK)?)?;
     let mut account = Account {
         paths: nodes.len(),
@@ -146,17 +150,18 @@ pub fn account(release: &OnDisk, store: &Store) -> Result<Account> {
             .iter()
             .filter(|package| components::is_shipped(package))
             .count(),
+        believed: Vec::new(),
         findings: Vec::new(),
         unchecked: Vec::new(),
     };
-    let listed = account.listing(release, &nodes);
+    let listed = account.listing(release, nodes);
     let known = match &listed {
-        Some(listed) => account.origins(release, &lock, listed, store)?,
+        Some(listed) => account.origins(release, &lock, (listed, &images.texts), store)?,
         None => Known::new(),
     };
     let truth = Truth {
         release,
-        nodes: &nodes,
+        nodes,
         owned: listed.map(|listed| truth::owned(&listed, &lock)),
         wanted: components::wanted(release, &lock, &known)?,
         locked: lock.package.iter().map(|package| package.sha256).collect(),
@@ -186,7 +191,15 @@ impl Account {
 
     /// Compares where each path is said to come from with the packages and the recipe; returns what is known of packages
     /// and payloads from the store.
-    fn origins(&mut self, release: &OnDisk, lock: &Lock, listed: &[Content], store: &Store) -> Result<Known> {
+    fn origins(
+        &mut self,
+        release: &OnDisk,
+        lock: &Lock,
+        (listed, texts): (&[Content], &BTreeMap<String, Texts>),
+        store: &Store,
+    ) -> Result<Known> {
+        self.believed
+            .extend(listed.iter().filter(|content| is_believed(&content.origin)).cloned());
         let unexplained = listed.iter().filter(|content| content.origin == Origin::Unexplained);
         self.findings
             .extend(unexplained.map(|content| Finding::PathUnexplained {
@@ -209,21 +222,25 @@ impl Account {
             let mut origins = Origins::of_image(image, &recipe, lock, &packages)?;
             origins.bring(image, &payloads);
             let of_image: Vec<&Content> = listed.iter().filter(|content| content.node.image.0 == image).collect();
-            let explained = origins.explain(of_image.iter().map(|content| content.node.clone()).collect());
+            let nodes = of_image.iter().map(|content| content.node.clone()).collect();
+            let Explained { contents, reasons } = origins.explain(nodes, texts.get(image).unwrap_or(&Texts::new()));
             let differing = of_image
                 .into_iter()
-                .zip(explained)
+                .zip(contents)
                 .filter(|(said, found)| said.origin != found.origin);
             self.findings.extend(differing.map(|(said, found)| {
-                differs(
-                    FILES,
-                    &said.node,
-                    format!("it comes from {}, not from {}", found.origin, said.origin),
-                )
+                let reason = reasons.get(&said.node.path).map(|reason| format!(": {reason}"));
+                let what = format!("it comes from {}, not from {}", found.origin, said.origin);
+                differs(FILES, &said.node, what + &reason.unwrap_or_default())
             }));
         }
         Ok(components::known(lock, &packages, &payloads))
     }
+}
+
+/// Whether a path is believed to come from there, whatever is in it.
+fn is_believed(origin: &Origin) -> bool {
+    matches!(origin, Origin::NotDerived { .. } | Origin::Allowed)
 }
 
 fn compare_paths(nodes: &[Node], listed: &[Content]) -> Vec<Finding> {

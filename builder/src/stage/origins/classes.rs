@@ -1,22 +1,27 @@
 //! What is made while an image is built: the closed list of what no package owns and yet belongs there.
 //!
-//! A class is as narrow as what makes it allows: no file of a class is executable or raises privileges, and a link that
-//! only a pattern knows leads to something in the image. What is in a file of a class is not known from anywhere else: it
-//! was made inside the image, by programs of locked packages.
+//! A class is as narrow as what makes it allows: no file of a class is executable or raises privileges, and what is in it is
+//! compared with what packages and the recipe lead to. A class without a comparison is believed by its paths alone: such
+//! paths are counted, and named to whoever asks.
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use glob::{MatchOptions, Pattern};
 
-use crate::debian::members::below_usr;
+use super::image::{Image, Outcome};
+use super::{accounts, alternatives, certificates, dpkg, hwdb, kernel, loader, pam, units, written};
 use crate::model::contents::{Kind, Node};
+
+/// Compares a generated path with what it is made from.
+type Proof = fn(&Image<'_>, &Node) -> Outcome;
 
 /// Something that makes files, and where it makes them.
 pub(super) struct Class {
     pub(super) name: &'static str,
     makes: Shape,
     patterns: Vec<Pattern>,
+    /// None where nothing tells what has to be in such a file.
+    pub(super) proof: Option<Proof>,
 }
 
 /// The kinds of thing that a class has. Folders need no class: one is there for what is in it.
@@ -28,94 +33,100 @@ enum Shape {
 
 use Shape::{Files, Links};
 
-/// What makes it, kind and paths of each class; `*` stops at a slash, `**` does not.
+/// What makes it, kind, paths and comparison of each class; `*` stops at a slash, `**` does not.
+type Listed = (&'static str, Shape, &'static [&'static str], Option<Proof>);
+
 #[rustfmt::skip]
-const CLASSES: &[(&str, Shape, &[&str])] = &[
+const CLASSES: &[Listed] = &[
     ("adduser, base-passwd, systemd-sysusers", Files, &[
-        "/etc/group", "/etc/group-", "/etc/gshadow", "/etc/gshadow-", "/etc/passwd", "/etc/passwd-", "/etc/shadow",
-        "/etc/shadow-", "/etc/subgid", "/etc/subgid-", "/etc/subuid", "/etc/subuid-",
-    ]),
-    ("base-files", Links, &["/etc/dpkg/origins/default", "/usr/local/man", "/var/spool/mail"]),
-    ("cryptsetup", Files, &["/etc/crypttab"]),
+        "/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/shadow", "/etc/subgid", "/etc/subuid",
+    ], Some(accounts::check)),
+    ("base-files", Links, &["/etc/dpkg/origins/default", "/usr/local/man", "/var/spool/mail"], Some(written::link)),
+    ("cryptsetup", Files, &["/etc/crypttab"], Some(written::text)),
     ("deb-systemd-helper", Files, &[
         "/var/lib/systemd/deb-systemd-helper-enabled/**", "/var/lib/systemd/deb-systemd-user-helper-enabled/**",
-    ]),
-    ("deb-systemd-helper", Links, &["/etc/systemd/system/*.service", "/etc/systemd/system/*.socket"]),
-    ("debconf", Files, &[
-        "/var/cache/debconf/config.dat", "/var/cache/debconf/config.dat-old", "/var/cache/debconf/passwords.dat",
-        "/var/cache/debconf/templates.dat", "/var/cache/debconf/templates.dat-old",
-    ]),
+    ], Some(units::state)),
+    ("deb-systemd-helper", Links, &["/etc/systemd/system/*.*", "/etc/systemd/user/*.*"], Some(units::link)),
     ("depmod", Files, &[
-        "/usr/lib/modules/*/modules.alias", "/usr/lib/modules/*/modules.alias.bin",
-        "/usr/lib/modules/*/modules.builtin.alias.bin", "/usr/lib/modules/*/modules.builtin.bin",
-        "/usr/lib/modules/*/modules.dep", "/usr/lib/modules/*/modules.dep.bin", "/usr/lib/modules/*/modules.devname",
-        "/usr/lib/modules/*/modules.softdep", "/usr/lib/modules/*/modules.symbols",
-        "/usr/lib/modules/*/modules.symbols.bin", "/usr/lib/modules/*/modules.weakdep",
-    ]),
-    ("dh_apparmor", Files, &["/etc/apparmor.d/local/*"]),
-    ("dpkg", Files, &[
-        "/var/lib/dpkg/arch-native", "/var/lib/dpkg/available", "/var/lib/dpkg/diversions",
-        "/var/lib/dpkg/diversions-old", "/var/lib/dpkg/info/format", "/var/lib/dpkg/lock",
-        "/var/lib/dpkg/statoverride", "/var/lib/dpkg/statoverride-old", "/var/lib/dpkg/status",
-        "/var/lib/dpkg/triggers/*",
-    ]),
-    ("fontconfig", Files, &["/var/cache/fontconfig/CACHEDIR.TAG"]),
-    ("fontconfig", Links, &["/etc/fonts/conf.d/*.conf"]),
-    ("install-info", Files, &["/usr/share/info/dir"]),
-    ("kmod", Files, &["/etc/modules"]),
-    ("ldconfig", Files, &["/etc/ld.so.cache"]),
-    ("libpam-modules", Files, &["/etc/environment", "/etc/security/opasswd"]),
-    ("libwrap0", Files, &["/etc/hosts.allow", "/etc/hosts.deny"]),
-    ("locales", Files, &["/etc/locale.conf", "/etc/locale.gen", "/usr/lib/locale/locale-archive"]),
-    ("mandb", Files, &["/var/cache/man/CACHEDIR.TAG", "/var/cache/man/index.db", "/var/lib/man-db/auto-update"]),
-    ("mkosi", Files, &["/etc/machine-id", "/usr/lib/clock-epoch"]),
-    ("mkosi", Links, &["/etc/initrd-release", "/init"]),
-    ("netbase", Files, &["/etc/networks"]),
+        "/usr/lib/modules/*/modules.alias.bin", "/usr/lib/modules/*/modules.builtin.alias.bin",
+        "/usr/lib/modules/*/modules.builtin.bin", "/usr/lib/modules/*/modules.dep.bin",
+        "/usr/lib/modules/*/modules.symbols.bin",
+    ], Some(kernel::index)),
+    ("depmod", Files, &[
+        "/usr/lib/modules/*/modules.devname", "/usr/lib/modules/*/modules.softdep", "/usr/lib/modules/*/modules.weakdep",
+    ], Some(kernel::text)),
+    ("dh_apparmor", Files, &["/etc/apparmor.d/local/*"], Some(written::empty)),
+    ("dpkg", Files, &["/var/lib/dpkg/available", "/var/lib/dpkg/triggers/Unincorp"], Some(written::empty)),
+    ("dpkg", Files, &["/var/lib/dpkg/arch-native", "/var/lib/dpkg/info/format"], Some(written::text)),
+    ("dpkg", Files, &["/var/lib/dpkg/diversions"], Some(dpkg::diversions)),
+    ("dpkg", Files, &["/var/lib/dpkg/info/*.list"], Some(dpkg::list)),
+    ("dpkg", Files, &["/var/lib/dpkg/statoverride"], Some(dpkg::overrides)),
+    ("dpkg", Files, &["/var/lib/dpkg/status"], Some(dpkg::status)),
+    ("dpkg", Files, &["/var/lib/dpkg/triggers/*"], Some(dpkg::triggers)),
+    ("fontconfig", Links, &["/etc/fonts/conf.d/*.conf"], Some(written::enabled)),
+    ("install-info", Files, &["/usr/share/info/dir"], Some(written::text)),
+    ("kmod", Files, &["/etc/modules"], Some(written::text)),
+    ("ldconfig", Files, &["/etc/ld.so.cache"], Some(loader::cache)),
+    ("libpam-modules", Files, &["/etc/environment", "/etc/security/opasswd"], Some(written::empty)),
+    ("libwrap0", Files, &["/etc/hosts.allow", "/etc/hosts.deny"], Some(written::text)),
+    ("locales", Files, &["/etc/locale.conf"], Some(written::text)),
+    ("locales", Files, &["/etc/locale.gen", "/usr/lib/locale/locale-archive"], None),
+    ("mandb", Files, &["/var/lib/man-db/auto-update"], Some(written::empty)),
+    ("mkosi", Files, &["/etc/machine-id", "/usr/lib/clock-epoch"], Some(written::empty)),
+    ("mkosi", Links, &["/etc/initrd-release", "/init"], Some(written::link)),
+    ("netbase", Files, &["/etc/hosts", "/etc/networks"], Some(written::text)),
     ("pam-auth-update", Files, &[
         "/etc/pam.d/common-account", "/etc/pam.d/common-auth", "/etc/pam.d/common-password",
-        "/etc/pam.d/common-session", "/etc/pam.d/common-session-noninteractive", "/var/lib/pam/account",
-        "/var/lib/pam/auth", "/var/lib/pam/password", "/var/lib/pam/seen", "/var/lib/pam/session",
+        "/etc/pam.d/common-session", "/etc/pam.d/common-session-noninteractive",
+    ], Some(pam::common)),
+    ("pam-auth-update", Files, &[
+        "/var/lib/pam/account", "/var/lib/pam/auth", "/var/lib/pam/password", "/var/lib/pam/seen", "/var/lib/pam/session",
         "/var/lib/pam/session-noninteractive",
-    ]),
-    ("python3", Files, &["/etc/python3/debian_config", "/var/lib/python/python3*_installed"]),
-    ("sgml-base, xml-core", Files, &[
-        "/etc/xml/*", "/var/lib/sgml-base/supercatalog", "/var/lib/sgml-base/supercatalog.old", "/var/lib/xml-core/*",
-    ]),
-    ("sgml-base, xml-core", Links, &["/etc/sgml/catalog"]),
+    ], Some(pam::saved)),
+    ("python3", Files, &["/etc/python3/debian_config"], None),
+    ("python3", Files, &["/var/lib/python/python3*_installed"], Some(written::empty)),
+    ("sgml-base, xml-core", Files, &["/etc/xml/*", "/var/lib/sgml-base/supercatalog", "/var/lib/xml-core/*"], None),
+    ("sgml-base, xml-core", Links, &["/etc/sgml/catalog"], Some(written::link)),
     ("systemctl preset", Links, &[
-        "/etc/systemd/system/*.requires/*", "/etc/systemd/system/*.wants/*", "/etc/systemd/user/*.requires/*",
-        "/etc/systemd/user/*.wants/*",
-    ]),
-    ("systemd-hwdb", Files, &["/etc/udev/hwdb.bin", "/usr/lib/udev/hwdb.bin"]),
-    ("journalctl --update-catalog", Files, &["/var/lib/systemd/catalog/database"]),
-    ("systemd-tmpfiles", Files, &["/etc/hosts"]),
+        "/etc/systemd/system/*.requires/*", "/etc/systemd/system/*.upholds/*", "/etc/systemd/system/*.wants/*",
+        "/etc/systemd/user/*.requires/*", "/etc/systemd/user/*.upholds/*", "/etc/systemd/user/*.wants/*",
+    ], Some(units::link)),
+    ("systemd-hwdb", Files, &["/etc/udev/hwdb.bin", "/usr/lib/udev/hwdb.bin"], Some(hwdb::database)),
     ("systemd-tmpfiles", Links, &[
         "/etc/default/locale", "/etc/mtab", "/etc/vconsole.conf", "/var/lib/dbus/machine-id", "/var/lock", "/var/run",
-    ]),
-    ("tzdata", Files, &["/etc/timezone"]),
-    ("tzdata", Links, &["/etc/localtime"]),
-    ("ucf", Files, &["/var/lib/ucf/cache/*", "/var/lib/ucf/hashfile*", "/var/lib/ucf/registry*"]),
-    ("update-alternatives", Files, &["/var/lib/dpkg/alternatives/*"]),
-    ("update-alternatives", Links, &["/etc/alternatives/*"]),
-    ("update-ca-certificates", Files, &["/etc/ca-certificates.conf", "/etc/ssl/certs/ca-certificates.crt"]),
-    ("update-ca-certificates", Links, &["/etc/ssl/certs/*"]),
-    ("update-mime-database", Files, &["/usr/share/mime/**"]),
-    ("update-rc.d", Links, &["/etc/rc?.d/*"]),
-    ("update-shells", Files, &["/etc/shells", "/var/lib/shells.state"]),
+    ], Some(written::link)),
+    ("tzdata", Files, &["/etc/timezone"], None),
+    ("tzdata", Links, &["/etc/localtime"], Some(written::enabled)),
+    ("ucf", Files, &["/var/lib/ucf/cache/*"], Some(written::copy)),
+    ("ucf", Files, &["/var/lib/ucf/hashfile", "/var/lib/ucf/registry"], Some(dpkg::ucf)),
+    ("update-alternatives", Files, &["/var/lib/dpkg/alternatives/*"], Some(alternatives::known)),
+    ("update-alternatives", Links, &["/etc/alternatives/*"], Some(alternatives::chosen)),
+    ("update-ca-certificates", Files, &["/etc/ca-certificates.conf"], Some(certificates::selected)),
+    ("update-ca-certificates", Files, &["/etc/ssl/certs/ca-certificates.crt"], Some(certificates::bundle)),
+    ("update-ca-certificates", Links, &["/etc/ssl/certs/*"], Some(certificates::link)),
+    ("update-mime-database", Files, &["/usr/share/mime/**"], None),
+    ("update-rc.d", Links, &["/etc/rc?.d/*"], Some(written::enabled)),
+    ("update-shells", Files, &["/etc/shells", "/var/lib/shells.state"], Some(written::shells)),
 ];
 
-/// Links in a bin folder to `/etc/alternatives`: the other half of update-alternatives.
-const ALTERNATIVES: &str = "/etc/alternatives/";
+/// Links to `/etc/alternatives`, which are anywhere: the other half of update-alternatives.
+static ALTERNATIVE: Class = Class {
+    name: "update-alternatives",
+    makes: Links,
+    patterns: Vec::new(),
+    proof: Some(alternatives::link),
+};
 
 static PARSED: LazyLock<Vec<Class>> = LazyLock::new(|| CLASSES.iter().map(Class::parse).collect());
 
 impl Class {
-    fn parse((name, makes, patterns): &(&'static str, Shape, &[&str])) -> Self {
+    fn parse((name, makes, patterns, proof): &Listed) -> Self {
         let pattern = |text: &&str| Pattern::new(text).expect("the patterns of the list are well-formed");
         Self {
             name,
             makes: *makes,
             patterns: patterns.iter().map(pattern).collect(),
+            proof: *proof,
         }
     }
 
@@ -124,49 +135,12 @@ impl Class {
     }
 }
 
-/// Returns the name of the class that has the node, by its path, its kind and the other `paths` of its image.
-pub(super) fn class(node: &Node, paths: &BTreeSet<String>) -> Option<&'static str> {
-    let listed = PARSED.iter().find(|class| class.has(node)).map(|class| class.name);
-    let Kind::Symlink { target } = &node.kind else {
-        return listed.or_else(|| byte_code(&node.path, paths));
-    };
-    let leads = paths.contains(&destination(&node.path, target));
-    match is_alternative(target) {
-        true => leads.then_some("update-alternatives"),
-        false => listed.filter(|_| leads || is_listed_by_name(&node.path)),
+/// Returns the class that has the node, by its path and its kind.
+pub(super) fn class(node: &Node) -> Option<&'static Class> {
+    match &node.kind {
+        Kind::Symlink { target } if alternatives::is_alternative(target) => Some(&ALTERNATIVE),
+        _ => PARSED.iter().find(|class| class.has(node)),
     }
-}
-
-/// The byte code of a Python module is beside it: PEP 3147. What is in it is believed.
-fn byte_code(path: &str, paths: &BTreeSet<String>) -> Option<&'static str> {
-    let (folder, file) = path.strip_suffix(".pyc")?.split_once("/__pycache__/")?;
-    let (module, _) = file.split_once(".cpython-")?;
-    paths.contains(&format!("{folder}/{module}.py")).then_some("py3compile")
-}
-
-fn is_alternative(target: &str) -> bool {
-    target
-        .strip_prefix(ALTERNATIVES)
-        .is_some_and(|name| !name.contains('/'))
-}
-
-fn is_listed_by_name(path: &str) -> bool {
-    CLASSES.iter().any(|(_, _, patterns)| patterns.contains(&path))
-}
-
-/// Where a link at `path` leads, by the words of both.
-fn destination(path: &str, target: &str) -> String {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let start = if target.starts_with('/') { "" } else { folder };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in start.split('/').chain(target.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    below_usr(&format!("/{}", parts.join("/")))
 }
 
 /// Returns whether a pattern matches a path: `*` stops at a slash, `**` does not.

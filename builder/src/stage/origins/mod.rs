@@ -1,27 +1,44 @@
 //! Finished images in, where each of their paths comes from out.
 //!
 //! A path is a package's where a locked package has the same thing at the same path; dpkg is not asked. What no package
-//! has is the recipe's, a payload's, or of a closed list of what is made while an image is built. The rest is
-//! unexplained, and fails the build unless the recipe says that it may be there.
+//! has is the recipe's, a payload's, or of a closed list of what is made while an image is built, and then it is what
+//! packages and the recipe lead to. The rest is unexplained, and fails the build unless the recipe says that it may be there.
 
+mod accounts;
+mod alternatives;
+mod certificates;
 mod classes;
+mod dpkg;
+mod hwdb;
+mod image;
+mod kernel;
+mod loader;
+mod pam;
+mod units;
+mod written;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use glob::Pattern;
 use measure::Sha256;
 
 use crate::debian::members::{Member, Members};
+use crate::debian::script::Words;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::contents::{Content, Kind, Node, Origin};
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
+use crate::stage::contents::Texts;
+use crate::stage::origins::image::Image;
 use crate::stage::payload::{Brought, Payloads};
 use crate::stage::volume;
 use crate::world::parallel;
 use crate::world::store::Store;
+
+pub use image::is_read;
 
 /// The locked packages that leave files in the guest, by digest, each with what it consists of.
 pub type Packages = BTreeMap<Sha256, Members>;
@@ -62,15 +79,24 @@ pub fn packages(lock: &Lock, store: &Store, wanted: impl Fn(&Package) -> bool) -
         .collect()
 }
 
+/// Where the paths of an image come from.
+pub struct Explained {
+    pub contents: Vec<Content>,
+    /// By path, why a generated file is not what packages and the recipe lead to.
+    pub reasons: BTreeMap<String, String>,
+}
+
 /// Explains what is in an image of the guest.
 pub struct Origins<'a> {
     at: BTreeMap<&'a str, Vec<(&'a Package, &'a Member)>>,
+    /// The packages that dpkg installs, and the commands of their scripts.
+    installed: Vec<(&'a Package, &'a Members)>,
+    commands: Vec<(&'a Package, Words)>,
+    day: i64,
     /// The first path of each content.
     contents: BTreeMap<Sha256, (&'a str, &'a str)>,
     /// What dpkg keeps about packages.
     control: BTreeMap<String, (&'a Package, Sha256)>,
-    /// What dpkg makes for each package.
-    lists: BTreeSet<String>,
     recipe: BTreeMap<&'a str, (&'a str, Sha256)>,
     /// What mounts the volumes: the node and the name of its volume by path.
     units: BTreeMap<String, (Node, String)>,
@@ -93,8 +119,14 @@ impl<'a> Origins<'a> {
         };
         let mut origins = Self {
             allowed: allowed.iter().map(|text| pattern(text)).collect::<Result<_>>()?,
+            installed: lock
+                .packages(tree)
+                .filter_map(|package| Some((package, packages.get(&package.sha256)?)))
+                .collect(),
+            day: recipe.epoch.as_second().div_euclid(86_400),
             ..Self::of_volume()
         };
+        origins.commands = image::commands(&origins.installed);
         for package in lock.packages(tree).chain(lock.packages(Tree::Kernel)) {
             if let Some(members) = packages.get(&package.sha256) {
                 origins.add(package, members);
@@ -129,9 +161,11 @@ impl<'a> Origins<'a> {
     fn of_volume() -> Self {
         Self {
             at: BTreeMap::new(),
+            installed: Vec::new(),
+            commands: Vec::new(),
+            day: 0,
             contents: BTreeMap::new(),
             control: BTreeMap::new(),
-            lists: BTreeSet::new(),
             recipe: BTreeMap::new(),
             units: BTreeMap::new(),
             payloads: BTreeMap::new(),
@@ -170,30 +204,64 @@ impl<'a> Origins<'a> {
             let control = members.control.iter();
             let control = control.map(|(file, sha256)| (format!("{prefix}.{file}"), (package, *sha256)));
             self.control.extend(control);
-            self.lists.insert(format!("{prefix}.list"));
         }
     }
 
-    /// Returns every node with its origin.
-    pub fn explain(&self, nodes: Vec<Node>) -> Vec<Content> {
-        let paths: BTreeSet<String> = nodes.iter().map(|node| node.path.clone()).collect();
-        let explained = nodes.into_iter().map(|node| Content {
-            origin: self.origin(&node, &paths),
+    /// Returns every node of an image with its origin, and why what nothing explains is not what it should be.
+    ///
+    /// `texts` are the contents of the files of the image that [`is_read`].
+    pub fn explain(&self, nodes: Vec<Node>, texts: &Texts) -> Explained {
+        let known: Vec<Option<Origin>> = nodes.iter().map(|node| self.known(node)).collect();
+        let image = self.image(&nodes, &known, texts);
+        let mut reasons = BTreeMap::new();
+        let made = nodes.iter().zip(&known).filter(|(_, origin)| origin.is_none());
+        let made = made.filter_map(|(node, _)| match self.generated(node, &image)? {
+            Ok(origin) => Some((node.path.clone(), origin)),
+            Err(reason) => {
+                reasons.insert(node.path.clone(), reason);
+                None
+            }
+        });
+        let mut made: BTreeMap<String, Origin> = made.collect();
+        let explained = nodes.into_iter().zip(known).map(|(node, known)| Content {
+            origin: known
+                .or_else(|| made.remove(&node.path))
+                .unwrap_or_else(|| self.other(&node)),
             node,
         });
         let mut contents: Vec<Content> = explained.collect();
         explain_folders(&mut contents);
-        contents
+        Explained { contents, reasons }
+    }
+
+    fn image<'b>(&'b self, nodes: &'b [Node], known: &[Option<Origin>], texts: &'b Texts) -> Image<'b> {
+        let owned = nodes.iter().zip(known).filter(|(node, origin)| {
+            let is_whole = matches!(node.kind, Kind::File { .. });
+            is_whole
+                && origin
+                    .as_ref()
+                    .is_some_and(|origin| !matches!(origin, Origin::Generated { .. }))
+        });
+        Image {
+            nodes: nodes.iter().map(|node| (node.path.as_str(), node)).collect(),
+            owned: owned.map(|(node, _)| node.path.as_str()).collect(),
+            texts,
+            packages: &self.installed,
+            commands: &self.commands,
+            contents: &self.contents,
+            choices: OnceCell::new(),
+            day: self.day,
+        }
     }
 
     /// Refuses an image with unexplained paths.
     ///
     /// # Errors
     /// The paths, each with what is wrong with it.
-    pub fn check(&self, contents: &[Content]) -> Result<()> {
+    pub fn check(&self, Explained { contents, reasons }: &Explained) -> Result<()> {
         let unexplained = contents.iter().filter(|content| content.origin == Origin::Unexplained);
         let lines: Vec<String> = unexplained
-            .map(|content| format!("\n  {}: {}", content.node.path, self.reason(&content.node)))
+            .map(|content| format!("\n  {}: {}", content.node.path, self.reason(&content.node, reasons)))
             .collect();
         let Some(first) = contents.first().filter(|_| !lines.is_empty()) else {
             return Ok(());
@@ -208,19 +276,20 @@ impl<'a> Origins<'a> {
         ))
     }
 
-    fn origin(&self, node: &Node, paths: &BTreeSet<String>) -> Origin {
-        let known = self
-            .package(node)
+    /// Where a node comes from, if that can be told without the rest of the image.
+    fn known(&self, node: &Node) -> Option<Origin> {
+        self.package(node)
             .or_else(|| self.own(node))
             .or_else(|| self.payload(node))
             .or_else(|| self.unit(node))
-            .or_else(|| self.generated(node, paths));
-        known.unwrap_or_else(
-            || match self.allowed.iter().any(|pattern| classes::matches(pattern, &node.path)) {
-                true => Origin::Allowed,
-                false => Origin::Unexplained,
-            },
-        )
+    }
+
+    /// What nothing makes.
+    fn other(&self, node: &Node) -> Origin {
+        match self.allowed.iter().any(|pattern| classes::matches(pattern, &node.path)) {
+            true => Origin::Allowed,
+            false => Origin::Unexplained,
+        }
     }
 
     /// The first package, in the lock's order, that has the same thing here, or keeps it in dpkg's database, or has it at
@@ -276,38 +345,50 @@ impl<'a> Origins<'a> {
         })
     }
 
-    fn generated(&self, node: &Node, paths: &BTreeSet<String>) -> Option<Origin> {
-        let list = self.lists.contains(&node.path).then(|| "dpkg".into());
-        let class = list.or_else(|| classes::class(node, paths).map(String::from));
-        let class = class.or_else(|| self.copy(node))?;
+    /// What makes the node, if it is of a class, or why it is not what that makes.
+    fn generated(&self, node: &Node, image: &Image<'_>) -> Option<Result<Origin, String>> {
+        let class = classes::class(node);
         let executable = matches!(node.kind, Kind::File { .. }) && node.mode & EXECUTABLE != 0;
-        (!executable && is_unprivileged(node)).then_some(Origin::Generated { class })
+        if executable || !is_unprivileged(node) || is_given_away(node) {
+            return None;
+        }
+        let Some(class) = class else {
+            return self.copy(node).map(|class| Ok(Origin::Generated { class }));
+        };
+        let name = class.name.to_owned();
+        Some(match class.proof {
+            None => Ok(Origin::NotDerived { class: name }),
+            Some(proof) => proof(image, node).map(|()| Origin::Generated { class: name }),
+        })
     }
 
-    /// Maintainer scripts copy examples out of their packages to where administrators change them.
+    /// Maintainer scripts copy examples out of their packages to where administrators change them: paths that they name.
     fn copy(&self, node: &Node) -> Option<String> {
         let Kind::File { sha256, size: 1.., .. } = &node.kind else {
             return None;
         };
         let changed = COPIED.iter().any(|folder| node.path.starts_with(folder));
         let (package, path) = self.contents.get(sha256).filter(|_| changed)?;
-        Some(format!("copy of {path} of the package {package}"))
+        let mut words = self.commands.iter().flat_map(|(_, words)| words).flatten();
+        let named = words.any(|word| *word == node.path);
+        named.then(|| format!("copy of {path} of the package {package}"))
     }
 
     /// What is wrong with an unexplained path.
-    fn reason(&self, node: &Node) -> String {
+    fn reason(&self, node: &Node, reasons: &BTreeMap<String, String>) -> String {
         let members = self.at.get(node.path.as_str()).into_iter().flatten();
-        let reasons = members.map(|(package, member)| match member.kind.is_same(&node.kind) {
+        let of_members = members.map(|(package, member)| match member.kind.is_same(&node.kind) {
             true => format!(
                 "the package {} has it with fewer privileges ({:04o})",
                 package.name, member.mode
             ),
             false => format!("the package {} has something else there", package.name),
         });
-        let reason = reasons.into_iter().next();
+        let reason = of_members.into_iter().next();
         let recipe = self.recipe.get(node.path.as_str());
         reason
             .or_else(|| recipe.map(|(path, _)| format!("it is not what {path} of the recipe is")))
+            .or_else(|| reasons.get(&node.path).cloned())
             .unwrap_or_else(|| "neither a package nor the recipe has it, and nothing known makes it".into())
     }
 }
@@ -337,6 +418,11 @@ fn gains(node: &Node, member: &Member) -> bool {
 fn is_unprivileged(node: &Node) -> bool {
     let set_id = node.mode & SET_ID != 0 && !matches!(node.kind, Kind::Directory);
     !set_id && node.xattrs.is_empty()
+}
+
+/// Whether somebody other than root may change what the build has made.
+fn is_given_away(node: &Node) -> bool {
+    matches!(node.kind, Kind::File { .. }) && (node.uid != 0 || node.mode & 0o022 != 0)
 }
 
 /// A file of this digest that gives nobody anything; dpkg keeps scripts executable.
