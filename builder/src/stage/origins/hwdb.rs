@@ -45,7 +45,10 @@ pub(super) fn database(image: &Image<'_>, node: &Node) -> Outcome {
 fn read<'a>(mut properties: Properties<'a>, text: &'a str) -> Properties<'a> {
     let (mut patterns, mut inside) = (Vec::new(), false);
     for line in text.lines() {
-        let line = line.split_once('#').map_or(line, |(line, _)| line).trim_end();
+        let line = line
+            .split_once('#')
+            .map_or(line, |(line, _)| line)
+            .trim_end_matches([' ', '\t', '\r']);
         if line.is_empty() {
             continue;
         }

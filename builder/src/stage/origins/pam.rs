@@ -27,12 +27,9 @@ pub(super) fn common(image: &Image<'_>, node: &Node) -> Outcome {
     let field = kind.trim_end_matches("-noninteractive");
     let mut wanted = String::new();
     for line in template.lines() {
-        match line
-            .strip_prefix('$')
-            .and_then(|name| name.strip_prefix(&field.replace('-', "_")))
-        {
-            Some("_primary") => wanted += &block(&profiles(image, kind), field, "Primary"),
-            Some("_additional") => wanted += &block(&profiles(image, kind), field, "Additional"),
+        match line.strip_prefix('$').and_then(|name| name.rsplit_once('_')) {
+            Some((_, "primary")) => wanted += &block(&profiles(image, kind), field, "Primary"),
+            Some((_, "additional")) => wanted += &block(&profiles(image, kind), field, "Additional"),
             _ => wanted += &format!("{line}\n"),
         }
     }

@@ -281,7 +281,7 @@ fn attack_a_unit_that_no_preset_enables_is_found() {
         (
             "getty.target.wants/tty@tty2.service",
             unit("tty@.service"),
-            "does not name this link",
+            "no preset enables tty@.service",
         ),
         ("ssh.service", unit("hi.service"), "does not name this link"),
         ("hi.service", "/dev/null".into(), "has the unit"),
@@ -468,19 +468,4 @@ fn what_nothing_tells_the_content_of_is_named_so() {
         class: "locales".into(),
     };
     assert_eq!(explained.contents.last().unwrap().origin, expected);
-}
-
-#[test]
-fn temporary_real() {
-    let store = crate::world::store::Store::open("/dev/shm/origins/store").unwrap();
-    for release in std::fs::read_to_string("/dev/shm/origins/real").unwrap().lines() {
-        let account = crate::stage::account::account(std::path::Path::new(release), &store).unwrap();
-        println!("## {release} {} {:?}", account.paths, account.unchecked);
-        for finding in &account.findings {
-            println!("{finding}");
-        }
-        for believed in &account.believed {
-            println!("BELIEVED {} {}", believed.node.path, believed.origin);
-        }
-    }
 }
