@@ -118,6 +118,38 @@ pub(super) fn known(image: &Image<'_>, node: &Node) -> Outcome {
     Ok(())
 }
 
+/// Whether only a run of a script would tell what follows such an alternative: some package installs one with words that are
+/// not data, has what the link leads to, and links it in the same folder.
+pub(super) fn is_unsaid(image: &Image<'_>, node: &Node) -> bool {
+    let open = image.commands.iter().filter(|(_, words)| {
+        let at = words.iter().position(|word| word.as_deref() == Some("--install"));
+        let is_open = at.is_some_and(|at| words[at..].iter().skip(5).any(Option::is_none));
+        is_open && words.iter().flatten().any(|word| word == "update-alternatives")
+    });
+    let has = |name: &str, path: &str| {
+        let known = image.packages.iter().filter(|(package, _)| package.name == name);
+        known
+            .into_iter()
+            .any(|(_, members)| members.data.contains_key(&below_usr(path)))
+    };
+    let Ok(target) = target(node) else {
+        let name = node.path.strip_prefix(KNOWN);
+        return open
+            .into_iter()
+            .any(|(_, words)| words.iter().any(|word| word.as_deref() == name));
+    };
+    let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+    let leads = match target.strip_prefix(CHOSEN) {
+        None => target,
+        Some(name) if !node.path.ends_with(&format!("/{name}")) => return false,
+        Some(_) => match image.nodes.get(target).map(|node| &node.kind) {
+            Some(Kind::Symlink { target: leads }) if folder(leads) == folder(&node.path) => leads,
+            _ => return false,
+        },
+    };
+    open.into_iter().any(|(package, _)| has(&package.name, leads))
+}
+
 /// Pages of manuals are chosen by scripts that read folders, and say nothing of what there is in them.
 fn is_manual(path: &str, name: &str) -> bool {
     let is_page = path.starts_with(MANUALS) || path.starts_with("/usr/share/") && path.contains("/man/man");

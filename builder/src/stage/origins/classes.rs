@@ -143,6 +143,11 @@ pub(super) fn class(node: &Node) -> Option<&'static Class> {
     }
 }
 
+/// Returns whether only a run of a script would tell that the node is of this class.
+pub(super) fn is_unsaid(class: &Class, image: &Image<'_>, node: &Node) -> bool {
+    class.name == ALTERNATIVE.name && alternatives::is_unsaid(image, node)
+}
+
 /// Returns whether a pattern matches a path: `*` stops at a slash, `**` does not.
 pub(super) fn matches(pattern: &Pattern, path: &str) -> bool {
     let options = MatchOptions {

@@ -127,9 +127,10 @@ pub(super) fn triggers(image: &Image<'_>, node: &Node) -> Outcome {
 /// Looks at what dpkg-statoverride was told.
 pub(super) fn overrides(image: &Image<'_>, node: &Node) -> Outcome {
     for line in image.text(&node.path)?.lines() {
-        let wanted: Vec<&str> = line.split(' ').collect();
+        let bare = |word: &str| word.trim_start_matches('0').to_owned();
+        let wanted: Vec<String> = line.split(' ').map(bare).collect();
         let said = image.commands("dpkg-statoverride").any(|words| {
-            let words: Vec<&str> = words.iter().flatten().map(String::as_str).collect();
+            let words: Vec<String> = words.iter().flatten().map(|word| bare(word)).collect();
             words.windows(wanted.len()).any(|said| said == wanted)
         });
         if !said {
@@ -147,8 +148,10 @@ pub(super) fn ucf(image: &Image<'_>, node: &Node) -> Outcome {
             continue;
         };
         let is_package = image.packages.iter().any(|(package, _)| package.name == first);
-        let of_path = || image.texts.get(path).map(|text| crate::debian::members::md5(text));
-        if !is_package && of_path().is_none_or(|md5| md5 != first) {
+        let cached = format!("/var/lib/ucf/cache/{}", path.replace('/', ":"));
+        let mut texts = [path, &cached].into_iter().filter_map(|path| image.texts.get(path));
+        let mut is_md5 = || texts.any(|text| crate::debian::members::md5(text) == first);
+        if !is_package && !is_md5() {
             return Err(format!("{first} is not of {path}"));
         }
     }

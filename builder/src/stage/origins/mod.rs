@@ -358,7 +358,11 @@ impl<'a> Origins<'a> {
         let name = class.name.to_owned();
         Some(match class.proof {
             None => Ok(Origin::NotDerived { class: name }),
-            Some(proof) => proof(image, node).map(|()| Origin::Generated { class: name }),
+            Some(proof) => match proof(image, node) {
+                Ok(()) => Ok(Origin::Generated { class: name }),
+                Err(_) if classes::is_unsaid(class, image, node) => Ok(Origin::NotDerived { class: name }),
+                Err(reason) => Err(reason),
+            },
         })
     }
 

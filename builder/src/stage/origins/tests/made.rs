@@ -73,6 +73,7 @@ for i in vi ex; do
     update-alternatives --install /usr/bin/$i $i /usr/bin/vim.tiny 15 --slave /usr/share/man/$i.gz $i.gz /usr/share/vim.gz
 done
 update-alternatives --install /usr/bin/vi vi /usr/bin/nano 10
+update-alternatives --install /usr/bin/lzma lzma /usr/bin/nano 10 $(slaves)
 cat <<END > /etc/modules
 # none
 END
@@ -463,6 +464,18 @@ fn attack_a_package_in_dpkgs_database_is_found() {
 
 #[test]
 fn what_nothing_tells_the_content_of_is_named_so() {
+    let followers = vec![
+        link("/etc/alternatives/lzcat", "/usr/bin/nano"),
+        link("/usr/bin/lzcat", "/etc/alternatives/lzcat"),
+        link("/etc/alternatives/evil", "/home/evil"),
+        link("/usr/sbin/lzcat", "/etc/alternatives/lzcat"),
+    ];
+    let Explained { contents, .. } = self::explained(followers, &[]);
+    let origins: Vec<&Origin> = contents[FILES.len()..].iter().map(|content| &content.origin).collect();
+    let unsaid = Origin::NotDerived {
+        class: "update-alternatives".into(),
+    };
+    assert_eq!(origins, [&unsaid, &unsaid, &Origin::Unexplained, &Origin::Unexplained]);
     let explained = explained(vec![file("/etc/locale.gen", "anything", 0o644)], &[]);
     let expected = Origin::NotDerived {
         class: "locales".into(),
