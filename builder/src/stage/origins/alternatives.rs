@@ -132,6 +132,12 @@ pub(super) fn is_unsaid(image: &Image<'_>, node: &Node) -> bool {
             .into_iter()
             .any(|(_, members)| members.data.contains_key(&below_usr(path)))
     };
+    let is_said = |name: &str| {
+        choices(image)
+            .iter()
+            .flat_map(Choice::entries)
+            .any(|entry| entry.name == name)
+    };
     let Ok(target) = target(node) else {
         let name = node.path.strip_prefix(KNOWN);
         return open
@@ -140,6 +146,7 @@ pub(super) fn is_unsaid(image: &Image<'_>, node: &Node) -> bool {
     };
     let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
     let leads = match target.strip_prefix(CHOSEN) {
+        None if is_said(node.path.strip_prefix(CHOSEN).unwrap_or_default()) => return false,
         None => target,
         Some(name) if !node.path.ends_with(&format!("/{name}")) => return false,
         Some(_) => match image.nodes.get(target).map(|node| &node.kind) {

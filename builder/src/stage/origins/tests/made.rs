@@ -73,7 +73,6 @@ for i in vi ex; do
     update-alternatives --install /usr/bin/$i $i /usr/bin/vim.tiny 15 --slave /usr/share/man/$i.gz $i.gz /usr/share/vim.gz
 done
 update-alternatives --install /usr/bin/vi vi /usr/bin/nano 10
-update-alternatives --install /usr/bin/lzma lzma /usr/bin/nano 10 $(slaves)
 cat <<END > /etc/modules
 # none
 END
@@ -81,10 +80,10 @@ update-rc.d hi defaults >/dev/null
 dpkg-divert --package made --rename --divert /usr/bin/hi.real /usr/bin/hi
 "#;
 
-/// A recipe, and a package `made` of those files and that script.
-fn world() -> World {
+/// A package of these files, of a script, and of what dpkg is told.
+fn package(name: &str, files: &[(&str, &str)], script: &str) -> (Package, Members) {
     let mut data = tar::Builder::new(Vec::new());
-    for (path, text) in FILES {
+    for (path, text) in files {
         let mut header = tar::Header::new_gnu();
         header.set_uid(0);
         header.set_gid(0);
@@ -93,9 +92,10 @@ fn world() -> World {
         data.append_data(&mut header, format!(".{path}"), text.as_bytes())
             .unwrap();
     }
+    let control = format!("Package: {name}\nVersion: 1\n");
     let control = [
-        ("./control", "Package: made\nVersion: 1\n"),
-        ("./postinst", SCRIPT),
+        ("./control", control.as_str()),
+        ("./postinst", script),
         ("./conffiles", "/etc/conf\n"),
         ("./triggers", "interest-noawait /usr/lib/x\n"),
     ];
@@ -104,11 +104,25 @@ fn world() -> World {
         ("control.tar", &deb::tests::tar(&control)),
         ("data.tar", &data.into_inner().unwrap()),
     ]);
+    let mut package = World::new().lock.package[0].clone();
+    (package.name, package.sha256, package.size) = (name.into(), Sha256::of(&deb), deb.len() as u64);
+    (package, Members::read(&deb).unwrap())
+}
+
+/// A recipe, a package `made` of those files and that script, and one of whose alternative only a run would tell.
+fn world() -> World {
     let mut world = World::new();
-    let mut package = world.lock.package[0].clone();
-    (package.name, package.sha256, package.size) = ("made".into(), Sha256::of(&deb), deb.len() as u64);
-    world.packages = [(package.sha256, Members::read(&deb).unwrap())].into();
-    world.lock = Lock::new(Sha256::of(RECIPE), vec![], vec![package], vec![]);
+    let open = "update-alternatives --install /usr/bin/lzma lzma /usr/bin/xz 20 $(slaves)\n";
+    let packages = [
+        package("made", FILES, SCRIPT),
+        package("open", &[("/usr/bin/xz", "xz")], open),
+    ];
+    let locked = packages.iter().map(|(package, _)| package.clone()).collect();
+    world.lock = Lock::new(Sha256::of(RECIPE), vec![], locked, vec![]);
+    world.packages = packages
+        .into_iter()
+        .map(|(package, members)| (package.sha256, members))
+        .collect();
     world
 }
 
@@ -434,6 +448,7 @@ fn attack_a_library_in_the_loaders_cache_is_found() {
 #[test]
 fn attack_a_package_in_dpkgs_database_is_found() {
     let status = "Package: made\nStatus: install ok installed\nVersion: 1\nConffiles:\n /etc/conf CONF\n";
+    let status = status.to_owned() + "\nPackage: open\nStatus: install ok installed\nVersion: 1\n";
     let status = status.replace("CONF", &crate::debian::members::md5(b"conf"));
     let attacks = [
         ("Version: 1", "Version: 2", "does not say Version: 2"),
@@ -465,7 +480,7 @@ fn attack_a_package_in_dpkgs_database_is_found() {
 #[test]
 fn what_nothing_tells_the_content_of_is_named_so() {
     let followers = vec![
-        link("/etc/alternatives/lzcat", "/usr/bin/nano"),
+        link("/etc/alternatives/lzcat", "/usr/bin/xz"),
         link("/usr/bin/lzcat", "/etc/alternatives/lzcat"),
         link("/etc/alternatives/evil", "/home/evil"),
         link("/usr/sbin/lzcat", "/etc/alternatives/lzcat"),
