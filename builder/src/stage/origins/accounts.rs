@@ -44,7 +44,7 @@ struct Accounts {
 /// Looks at one of the databases of accounts.
 pub(super) fn check(image: &Image<'_>, node: &Node) -> Outcome {
     let (text, accounts) = (image.text(&node.path)?, image.accounts());
-    let numbered = text.lines().zip(1..);
+    let mut numbered = text.lines().zip(1..);
     let line = |(line, number): (&str, u32)| {
         let fields: Vec<&str> = line.split(':').collect();
         let checked = match node.path.as_str() {
@@ -56,7 +56,7 @@ pub(super) fn check(image: &Image<'_>, node: &Node) -> Outcome {
         };
         checked.map_err(|why| format!("line {number}, {:?}: {why}", fields.first().unwrap_or(&"")))
     };
-    numbered.map(line).collect::<Outcome>()?;
+    numbered.try_for_each(line)?;
     unique(text, matches!(node.path.as_str(), "/etc/passwd" | "/etc/group"))
 }
 

@@ -12,6 +12,9 @@ const STATUS: &str = "Status";
 const CONFFILES: &str = "Conffiles";
 const INSTALLED: &str = "install ok installed";
 
+/// What stands for the MD5 of a file that a package no longer has.
+const REMOVED: &str = "newconffile remove-on-upgrade";
+
 /// Looks at the list of installed packages.
 pub(super) fn status(image: &Image<'_>, node: &Node) -> Outcome {
     let mut missing: BTreeSet<&str> = image
@@ -53,11 +56,25 @@ fn same_fields(fields: &BTreeMap<&str, &str>, members: &Members) -> Result<(), S
 fn conffiles(value: &str, members: &Members) -> Result<(), String> {
     for line in value.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (path, md5) = line.split_once(' ').unwrap_or((line, ""));
-        if members.md5.get(&below_usr(path)).is_none_or(|known| known != md5) {
+        let known = members.md5.get(&below_usr(path)).is_some_and(|known| known == md5);
+        if !known && (md5 != REMOVED || !is_removed(path, members)) {
             return Err(format!("it has no {path} with the MD5 {md5}"));
         }
     }
     Ok(())
+}
+
+/// Whether a package asks for a file of an older version to go.
+fn is_removed(path: &str, members: &Members) -> bool {
+    let lines = members
+        .scripts
+        .get("conffiles")
+        .map(|text| String::from_utf8_lossy(text));
+    lines.is_some_and(|lines| {
+        lines
+            .lines()
+            .any(|line| line.strip_prefix("remove-on-upgrade ") == Some(path))
+    })
 }
 
 /// Looks at the paths of a package, as dpkg lists them.
