@@ -14,7 +14,7 @@ use std::thread;
 
 use builder::mend::{self, Exit};
 use builder::model::release::{MANIFEST, Manifest};
-use builder::stage::explain::Side;
+use builder::stage::explain::{Side, explain};
 use builder::stage::export::Release;
 use builder::stage::finding::Finding;
 use builder::stage::release::{Existing, Staging, Stamps};
@@ -446,13 +446,23 @@ fn attack_a_document_larger_than_any() {
 fn attack_a_release_that_was_changed_and_is_exported_or_explained() {
     let published = Published::new();
     let read = || Release::read(&published.release, None).map(drop);
-    let side = || Side::read(&published.release).map(drop);
+    let side = || Side::read(&published.release).unwrap();
+    let honest = side();
     read().unwrap();
-    side().unwrap();
+    assert!(explain(&honest, &side()).unwrap().agree());
     let measurements = fs::read_to_string(published.path("measurements.json")).unwrap();
     fs::write(published.path("measurements.json"), format!("{measurements} ")).unwrap();
     assert_eq!(mend::exit_code(&read().unwrap_err()), Exit::No);
-    assert_eq!(mend::exit_code(&side().unwrap_err()), Exit::No);
+    for (predicted, observed) in [(&honest, &side()), (&side(), &honest)] {
+        let explanation = explain(predicted, observed).unwrap();
+        let wrong = format!("{}: measurements.json", published.release.display());
+        assert!(
+            explanation.findings[0].starts_with(&wrong),
+            "{:?}",
+            explanation.findings
+        );
+        assert!(explanation.differences.is_empty() && !explanation.agree());
+    }
 }
 
 /// Runs `begat export` with this shell command in front of it; returns whether it succeeded.

@@ -1,8 +1,11 @@
 //! `cargo ci boot`: both shapes of a release start; a tampered one does not.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -11,8 +14,8 @@ use xshell::cmd;
 
 use crate::host;
 
-/// Starts a release in both shapes, compares each event that its TPM logged with the prediction, and starts a copy with
-/// one byte flipped, which must not come up.
+/// Starts a release in both shapes, compares each event that its TPM logged with the prediction, and starts a copy of which
+/// the host flips a byte while the guest starts: that must not come up.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The folder of the release
@@ -22,7 +25,8 @@ pub(crate) struct Args {
     evidence: Option<PathBuf>,
 }
 
-/// A file of the release that somebody changes, and what the guest prints then.
+/// A file of the release that the host changes under the running guest, since begat starts no release that was changed
+/// before, and what the guest prints then.
 pub(crate) struct Tampered {
     pub(crate) file: &'static str,
     pub(crate) says: &'static str,
@@ -35,6 +39,9 @@ pub(crate) const ROOT: Tampered = Tampered {
 };
 
 const READY: &str = "begat: ready";
+
+/// What the kernel prints first, long before anybody looks for the root.
+const STARTS: &str = "Linux version";
 
 /// What begat says when every event and register is as predicted.
 const AGREED: &str = "they agree";
@@ -66,13 +73,10 @@ impl Args {
 /// The three guests run side by side: each spends much of its time on one processor. What the TPMs of the first two say
 /// is then in the folder `evidence`.
 pub(crate) fn check(begat: &Path, release: &Path, evidence: &Path, attack: &Tampered) -> Result<()> {
-    let folder = tempfile::tempdir_in("/var/tmp")?;
-    let tampered = folder.path();
-    tamper(release, tampered, attack.file)?;
     let (direct, disk, refused) = thread::scope(|threads| {
         let direct = threads.spawn(|| boot(begat, release, "--direct", Some(&evidence.join("direct"))));
         let disk = threads.spawn(|| boot(begat, release, "--disk", Some(&evidence.join("disk"))));
-        let refused = threads.spawn(|| boot(begat, tampered, "--direct", None));
+        let refused = threads.spawn(|| boot_tampered(begat, release, attack.file));
         (direct.join(), disk.join(), refused.join())
     });
     let ended = |run: thread::Result<Result<Run>>| run.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -84,21 +88,15 @@ pub(crate) fn check(begat: &Path, release: &Path, evidence: &Path, attack: &Tamp
         println!("{name}: {} events as predicted", equal.count());
     }
     let refused = ended(refused)?;
-    let name = format!("direct boot with a byte of {} flipped", attack.file);
+    let name = format!("direct boot with a byte of {} flipped under it", attack.file);
     refused.expect(&name, Some(1), attack.says)?;
     ensure!(!refused.console.contains(READY), "the tampered guest came up");
     Ok(())
 }
 
-/// Copies a release, with one byte of an image flipped.
-fn tamper(release: &Path, folder: &Path, image: &str) -> Result<()> {
-    for entry in fs::read_dir(release)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() && entry.file_name() != "disk.raw" {
-            fs::copy(entry.path(), folder.join(entry.file_name()))?;
-        }
-    }
-    let image = OpenOptions::new().read(true).write(true).open(folder.join(image))?;
+/// Flips one byte of an image.
+fn flip(image: &Path) -> Result<()> {
+    let image = OpenOptions::new().read(true).write(true).open(image)?;
     let mut byte = [0];
     image.read_exact_at(&mut byte, FLIPPED)?;
     image.write_all_at(&[!byte[0]], FLIPPED).context("cannot flip a byte")
@@ -107,26 +105,54 @@ fn tamper(release: &Path, folder: &Path, image: &str) -> Result<()> {
 /// Starts a release; with a folder for evidence, on a machine with a TPM. Once more where the processors stopped: nothing is
 /// shown then, neither that a guest comes up nor that it does not.
 fn boot(begat: &Path, release: &Path, shape: &str, evidence: Option<&Path>) -> Result<Run> {
-    let run = start(begat, release, shape, evidence)?;
-    let Some(stall) = run.stall() else { return Ok(run) };
-    println!("{shape} boot: once more, {} s after {stall}", run.seconds);
-    start(begat, release, shape, evidence)
+    let flags: Vec<&OsStr> = evidence
+        .iter()
+        .flat_map(|folder| ["--tpm".as_ref(), "--evidence".as_ref(), folder.as_os_str()])
+        .chain([shape.as_ref()])
+        .collect();
+    twice(&format!("{shape} boot"), || start(begat, release, &flags, || Ok(())))
 }
 
-fn start(begat: &Path, release: &Path, shape: &str, evidence: Option<&Path>) -> Result<Run> {
-    let shell = host::shell()?;
-    let start = Instant::now();
-    let tpm = evidence
-        .iter()
-        .flat_map(|folder| ["--tpm".as_ref(), "--evidence".as_ref(), folder.as_os_str()]);
-    let output = cmd!(shell, "{begat} boot {release} {shape} --timeout {TIMEOUT} {tpm...}")
-        .quiet()
-        .ignore_status()
-        .output()?;
-    let console = [output.stdout.as_slice(), &output.stderr].concat();
+/// Starts a copy of the release, of which the host flips a byte of an image when the kernel starts.
+fn boot_tampered(begat: &Path, release: &Path, image: &str) -> Result<Run> {
+    twice(&format!("boot with {image} flipped"), || {
+        let folder = tempfile::tempdir_in("/var/tmp")?;
+        let (shell, copy) = (host::shell()?, folder.path().join("release"));
+        cmd!(shell, "cp -r {release} {copy}").quiet().run()?;
+        start(begat, &copy, &["--direct".as_ref()], || flip(&copy.join(image)))
+    })
+}
+
+fn twice(name: &str, start: impl Fn() -> Result<Run>) -> Result<Run> {
+    let run = start()?;
+    let Some(stall) = run.stall() else { return Ok(run) };
+    println!("{name}: once more, {} s after {stall}", run.seconds);
+    start()
+}
+
+/// Starts a release and waits for its end; calls `meanwhile` when its kernel starts.
+fn start(begat: &Path, release: &Path, flags: &[&OsStr], meanwhile: impl FnOnce() -> Result<()>) -> Result<Run> {
+    let (shell, start) = (host::shell()?, Instant::now());
+    const WITH_ERRORS: &str = "exec \"$0\" \"$@\" 2>&1";
+    let command = cmd!(
+        shell,
+        "sh -c {WITH_ERRORS} {begat} boot {release} {flags...} --timeout {TIMEOUT}"
+    );
+    let mut child = Command::from(command).stdout(Stdio::piped()).spawn()?;
+    let mut output = BufReader::new(child.stdout.take().context("its standard output is a pipe")?);
+    let (mut console, mut meanwhile) = (String::new(), Some(meanwhile));
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        if text.contains(STARTS) {
+            meanwhile.take().map_or(Ok(()), |act| act())?;
+        }
+        console.push_str(&text);
+        line.clear();
+    }
     Ok(Run {
-        code: output.status.code(),
-        console: String::from_utf8_lossy(&console).into_owned(),
+        code: child.wait()?.code(),
+        console,
         seconds: start.elapsed().as_secs(),
     })
 }

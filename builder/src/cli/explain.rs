@@ -11,7 +11,8 @@ use crate::stage::explain::{self, Difference, Explanation, Line, Side, Verdict};
 /// Says why two values differ: which event, file, package or choice of the host makes the difference
 ///
 /// Each side is the folder of a release, an event log (binary_bios_measurements of a TPM, or the data of a TD's CCEL
-/// table), a report of SEV-SNP or a TDX quote. Of these only a release is verified. Exits with 0 if they agree, with 1 if not.
+/// table), a report of SEV-SNP or a TDX quote. Of these only a release is verified; what is wrong with it is said, and
+/// what it says is compared all the same. Exits with 0 if nothing differs and nothing is wrong, else with 1.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// What was predicted: a release, or a log
@@ -30,7 +31,7 @@ impl Args {
             true => println!("{}", serde_json::to_string_pretty(&explanation)?),
             false => show(&explanation),
         }
-        if explanation.differences.is_empty() {
+        if explanation.agree() {
             return Ok(());
         }
         Err(Told(Exit::No).into())
@@ -40,9 +41,11 @@ impl Args {
 /// Prints an explanation for people.
 pub(super) fn show(explanation: &Explanation) {
     println!("compared: {}", explanation.compared);
+    let wrong = explanation.findings.iter();
+    wrong.for_each(|finding| println!("not what it says: {finding}"));
     explanation.events.iter().for_each(show_event);
     explanation.differences.iter().for_each(show_difference);
-    if explanation.differences.is_empty() {
+    if explanation.agree() {
         println!("they agree");
     }
 }

@@ -56,12 +56,13 @@ pub struct Means<'a> {
 }
 
 impl Original {
-    /// Reads the release in `folder` and unpacks its recipe to `to`.
+    /// Reads the release in `folder` and unpacks its recipe to `to`. Its files are those of the manifest, which is compared
+    /// with that of the rebuild: whether they lead to each other is what the comparison shows, with the places.
     ///
     /// # Errors
-    /// A release with findings, or without its recipe; a recipe that is not the one which the manifest names.
+    /// A release whose files are not those of its manifest, or without its recipe; a recipe that is not the one which the manifest names.
     pub fn read(folder: &Path, to: &Path) -> Result<Self> {
-        let release = verify::judge(folder)?;
+        let release = verify::verify(folder, None)?.judged()?;
         let project = recipe::unpack(&release.on_disk, to)?;
         let (found, wanted) = (project.digest, release.manifest.origin.recipe);
         if found != wanted {

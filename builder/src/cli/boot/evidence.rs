@@ -50,7 +50,7 @@ impl Evidence {
         say("boot", "the firmware's log beside the prediction, event by event");
         let explanation = prove::prove(release, shape, &observed, host)?;
         explain::show(&explanation);
-        if explanation.differences.is_empty() {
+        if explanation.agree() {
             return Ok(());
         }
         Err(Told(Exit::No).into())

@@ -25,6 +25,7 @@ pub(super) fn of_release(release: &Release, observed: &EventLog) -> Result<Expla
     let rows = compare(&log, observed);
     Ok(Explanation {
         compared: measurement.launch.to_string(),
+        findings: Vec::new(),
         differences: first(&rows, &measurement.launch.firmware).into_iter().collect(),
         events: rows.iter().map(line).collect(),
     })
@@ -49,6 +50,7 @@ pub(crate) fn nearest(launch: &Launch, predicted: Vec<EventLog>, observed: &Even
     }));
     Explanation {
         compared: launch.to_string(),
+        findings: Vec::new(),
         differences,
         events: rows.iter().map(line).collect(),
     }
@@ -65,6 +67,7 @@ pub(super) fn of_logs(predicted: &EventLog, observed: &EventLog) -> Explanation 
     });
     Explanation {
         compared: "two event logs".into(),
+        findings: Vec::new(),
         differences: difference.into_iter().collect(),
         events: rows.iter().map(line).collect(),
     }

@@ -6,6 +6,7 @@ mod report;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use measure::event_log::{Digests, EventLog, EventType, HostChoice, LogOf, Part, Register};
@@ -16,8 +17,9 @@ use serde::Serialize;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::artifacts::file;
 use crate::model::measurements::{FirmwareFile, Quantity};
-use crate::model::{Lock, Measurements};
-use crate::stage::verify::{self, Judged};
+use crate::model::{Lock, Manifest, Measurements};
+use crate::stage::on_disk::OnDisk;
+use crate::stage::verify;
 use crate::world::given;
 
 /// One side of the comparison.
@@ -31,17 +33,21 @@ pub enum Side {
 
 /// What a release predicts, and what it is made of.
 pub struct Release {
-    judged: Judged,
+    on_disk: Arc<OnDisk>,
+    manifest: Manifest,
+    findings: Vec<String>,
     measurements: Measurements,
     lock: Lock,
     command_line: String,
 }
 
-/// Why two sides differ; they agree where nothing differs.
+/// Why two sides differ; see whether they [agree](Explanation::agree).
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// What was compared with what.
     pub compared: String,
+    /// What is wrong with the releases that were compared: what one of them says may then be a lie.
+    pub findings: Vec<String>,
     pub differences: Vec<Difference>,
     /// Both logs side by side, where two logs were compared.
     pub events: Vec<Line>,
@@ -86,10 +92,11 @@ pub enum Verdict {
 }
 
 impl Side {
-    /// Reads the folder of a release, an event log, a report of SEV-SNP or a TDX quote. Of these only a release is verified.
+    /// Reads the folder of a release, an event log, a report of SEV-SNP or a TDX quote. Of these only a release is verified;
+    /// the explanation says what is wrong with it.
     ///
     /// # Errors
-    /// A path that is none of these; a release with findings.
+    /// A path that is none of these; a release of which manifest, lock or predictions cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Ok(Self::Release(Box::new(Release::read(path)?)));
@@ -108,6 +115,20 @@ impl Side {
         );
         log.map(Self::Log).or_mend(Exit::Usage, problem, MEND)
     }
+
+    fn findings(&self) -> Vec<String> {
+        match self {
+            Self::Release(release) => release.findings.clone(),
+            Self::Log(_) | Self::Report(_) | Self::Quote(_) => Vec::new(),
+        }
+    }
+}
+
+impl Explanation {
+    /// Whether nothing differs, and nothing is wrong with the releases that were compared.
+    pub fn agree(&self) -> bool {
+        self.differences.is_empty() && self.findings.is_empty()
+    }
 }
 
 /// Returns why the observation is not what was predicted.
@@ -115,6 +136,12 @@ impl Side {
 /// # Errors
 /// A pair that cannot be compared.
 pub fn explain(predicted: &Side, observed: &Side) -> Result<Explanation> {
+    let mut explanation = compare(predicted, observed)?;
+    explanation.findings = [predicted, observed].into_iter().flat_map(Side::findings).collect();
+    Ok(explanation)
+}
+
+fn compare(predicted: &Side, observed: &Side) -> Result<Explanation> {
     match (predicted, observed) {
         (Side::Release(release), Side::Release(other)) => Ok(releases::explain(release, other)),
         (Side::Release(release), Side::Log(log)) => events::of_release(release, log),
@@ -130,12 +157,22 @@ pub fn explain(predicted: &Side, observed: &Side) -> Result<Explanation> {
 
 impl Release {
     fn read(folder: &Path) -> Result<Self> {
-        let judged = verify::judge(folder)?;
+        let verdict = verify::verify_at_any_time(folder, None)?;
+        let on_disk = &verdict.on_disk;
+        let shown = on_disk.shown();
+        let findings = verdict.findings.iter().map(|finding| format!("{shown}: {finding}"));
+        let text = |name: &str| {
+            let problem = format!("cannot read {name} of {shown}");
+            let mend = format!("see all that is wrong with it: begat verify {shown}");
+            on_disk.text(name).or_mend(Exit::No, problem, mend)
+        };
         Ok(Self {
-            measurements: judged.measurements()?,
-            lock: Lock::parse(&judged.text(file::LOCK)?)?,
-            command_line: judged.text(file::COMMAND_LINE)?,
-            judged,
+            measurements: Measurements::parse(&text(file::MEASUREMENTS)?)?,
+            lock: Lock::parse(&text(file::LOCK)?)?,
+            command_line: text(file::COMMAND_LINE)?,
+            findings: findings.collect(),
+            manifest: on_disk.manifest()?,
+            on_disk: Arc::clone(on_disk),
         })
     }
 }

@@ -20,7 +20,8 @@ pub(super) fn explain(old: &Release, new: &Release) -> Explanation {
     differences.extend(payloads(&old.lock, &new.lock));
     differences.extend(values(old, new));
     Explanation {
-        compared: format!("{} with {}", old.judged.manifest.digest(), new.judged.manifest.digest()),
+        compared: format!("{} with {}", old.manifest.digest(), new.manifest.digest()),
+        findings: Vec::new(),
         differences,
         events: Vec::new(),
     }
@@ -39,7 +40,7 @@ fn changed_files(old: &Release, new: &Release) -> Vec<Difference> {
         );
     }
     let of_volume = |file: &&str| Name::of_image(file).or_else(|| Name::of_verity(file)).is_some();
-    let files = [old, new].map(|release| release.judged.manifest.files.keys().map(FileName::as_str));
+    let files = [old, new].map(|release| release.manifest.files.keys().map(FileName::as_str));
     let volumes: BTreeSet<&str> = files.into_iter().flatten().filter(of_volume).collect();
     let artifacts = [
         file::KERNEL,
@@ -51,7 +52,7 @@ fn changed_files(old: &Release, new: &Release) -> Vec<Difference> {
         file::DISK,
     ];
     let stamp = |release: &Release, name: &str| {
-        let mut files = release.judged.manifest.files.iter();
+        let mut files = release.manifest.files.iter();
         files.find(|(file, _)| file.as_str() == name).map(|(_, stamp)| *stamp)
     };
     let differs = |name: &&str| stamp(old, name) != stamp(new, name);

@@ -25,6 +25,7 @@ pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation
     if let Some(measurement) = launches().find(has) {
         return Ok(Explanation {
             compared: measurement.launch.to_string(),
+            findings: Vec::new(),
             differences: Vec::new(),
             events: Vec::new(),
         });
@@ -39,6 +40,7 @@ pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation
         {
             nearest = Some(Explanation {
                 compared: measurement.launch.to_string(),
+                findings: Vec::new(),
                 differences,
                 events: Vec::new(),
             });
@@ -54,7 +56,7 @@ pub(super) fn explain(release: &Release, observed: Sha384) -> Result<Explanation
 fn near(release: &Release, measurement: &Measurement, observed: Sha384) -> Result<Vec<Difference>> {
     let firmware = &measurement.launch.firmware;
     let name = firmware.name.as_str();
-    let bytes = release.judged.on_disk.bytes(name);
+    let bytes = release.on_disk.bytes(name);
     let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
     let image = Ovmf::read(&bytes)?;
     let found = expected(release, &measurement.launch.platform)?.search(&image, observed)?;
@@ -98,7 +100,7 @@ fn expected<'a>(release: &'a Release, platform: &Platform) -> Result<snp::Launch
 }
 
 fn hash(release: &Release, name: &str) -> Result<Sha256> {
-    let mut files = release.judged.manifest.files.iter();
+    let mut files = release.manifest.files.iter();
     let stamp = files.find(|(file, _)| file.as_str() == name);
     Ok(stamp.with_context(|| format!("the release has no {name}"))?.1.sha256)
 }
@@ -119,6 +121,7 @@ pub(super) fn quote(release: &Release, values: &[(Quantity, Digests)]) -> Result
         .ok_or_else(no_launch)?;
     Ok(Explanation {
         compared: nearest.launch.to_string(),
+        findings: Vec::new(),
         differences: differing(nearest, values),
         events: Vec::new(),
     })
