@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "a release is made here")]
 mod fixture;
 mod simulated;
+mod whole;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use builder::stage::on_disk::OnDisk;
 use builder::stage::release::Existing;
 use builder::stage::sign;
 use builder::stage::signatures::Demand;
+use builder::world::Store;
 use builder::world::environment::Proxies;
 use builder::world::tee::configfs_tsm::Tree;
 use builder::world::vendor::Vendors;
@@ -882,7 +884,9 @@ fn contents(release: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn split_refused(release: &Path, ordered: &Ordered) -> anyhow::Error {
     let before = contents(release);
     let attesting = vouched_by(genuine_kernel(), true);
-    let error = attested::split(release, Existing::Refuse, ordered, &attesting).unwrap_err();
+    let empty = tempfile::tempdir().unwrap();
+    let store = Store::open(empty.path()).unwrap();
+    let error = attested::split(release, &store, Existing::Refuse, ordered, &attesting).unwrap_err();
     assert_eq!(contents(release), before, "something was written");
     error
 }
@@ -906,6 +910,21 @@ fn measurements_that_are_made_up_are_not_vouched_for() {
     fixture::publish(&release, Existing::Refuse);
     let error = split_refused(&release, &Ordered::default());
     assert_ne!(mend::exit_code(&error), Exit::Outside, "{error:#}");
+}
+
+/// Everything that the release alone leads to is right; its bills say what they like.
+#[test]
+fn attack_bills_of_materials_that_no_package_is_compared_with() {
+    let parent = tempfile::tempdir().unwrap();
+    let release = parent.path().join("release");
+    whole::publish(&release);
+    let error = split_refused(&release, &Ordered::default());
+    assert_eq!(mend::exit_code(&error), Exit::Outside, "{error:#}");
+    let report = mend::report(&error);
+    assert!(
+        report.contains("nothing is signed that was not compared: where each file"),
+        "{report}"
+    );
 }
 
 #[test]

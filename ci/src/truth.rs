@@ -270,6 +270,30 @@ const ATTACKS: &[Attack] = &[
         says: "component-differs: sbom.cdx.json has another SHA-512 for disk.raw",
     },
     Attack {
+        name: "another supplier in a bill",
+        does: |ground| {
+            ground.edit("sbom.spdx.json", |text| {
+                text.replacen("Organization: Debian", "Organization: Debiam", 1)
+            })
+        },
+        says: "not-of-packages: sbom.spdx.json is not what the packages of the lock and the images lead to, from byte ",
+    },
+    Attack {
+        name: "another kernel",
+        does: |ground| ground.write_at("vmlinuz", 0x10_0000, b"evil"),
+        says: "not-of-packages: vmlinuz is not what the packages of the lock and the images lead to, from byte 1048576 on",
+    },
+    Attack {
+        name: "other firmware",
+        does: |ground| ground.write_at("OVMF-amdsev.fd", 0x1000, b"evil"),
+        says: "not-of-packages: OVMF-amdsev.fd is not what the packages of the lock and the images lead to, from byte 4096",
+    },
+    Attack {
+        name: "another stub",
+        does: |ground| ground.write_at("uki.efi", 0x60, b"evil"), // what it says under DOS
+        says: "not-of-packages: uki.efi is not what the packages of the lock and the images lead to, from byte 96 on",
+    },
+    Attack {
         name: "bytes between the partitions",
         does: |ground| ground.write_at("disk.raw", 0x5000, b"evil"), // behind the table
         says: "disk-not-zero: at offset 0x5000 of disk.raw there is \"evil",

@@ -15,7 +15,8 @@ use crate::stage::attested::{self, Attesting};
 use crate::stage::collect::ReportData;
 use crate::stage::release::Existing;
 use crate::stage::say;
-use crate::world::given;
+use crate::world::store::Store;
+use crate::world::{Environment, given};
 
 /// Asks the TEE of this VM for evidence
 ///
@@ -26,10 +27,13 @@ pub(super) struct Args {
     /// What the evidence is to carry: 1 to 64 bytes in hex; SEV-SNP and TDX pad them with zeros
     #[arg(long, value_name = "HEX", required_unless_present = "split")]
     report_data: Option<String>,
-    /// Attest a release that another machine has built: check its files against its bills of materials, measure them
+    /// Attest a release that another machine has built: make again what follows from its packages and compare, measure it
     /// again, sign it, and put the evidence of this VM over the record into it
     #[arg(long, value_name = "RELEASE", conflicts_with_all = ["report_data", "output"])]
     split: Option<PathBuf>,
+    /// Folder of the store, for the packages of the release [default: begat in the user's cache folder]
+    #[arg(long, value_name = "DIR", requires = "split", conflicts_with = "report_data")]
+    store: Option<PathBuf>,
     /// Replace the signatures and evidence that the release has
     #[arg(long, requires = "split", conflicts_with = "report_data")]
     force: bool,
@@ -83,7 +87,8 @@ impl Args {
             true => Existing::Replace,
             false => Existing::Refuse,
         };
-        let claims = attested::split(release, existing, &self.order.get()?, &attesting)?;
+        let store = Store::locate(self.store.as_deref(), &Environment::of_this_process())?;
+        let claims = attested::split(release, &store, existing, &self.order.get()?, &attesting)?;
         sign::show(&claims, &claims.record.key()?);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::signing::Terms;
 use super::supply::Supply;
@@ -10,6 +10,7 @@ use crate::mend::Exit;
 use crate::model::record::{self, Record};
 use crate::stage::compile::Means;
 use crate::stage::parse::Project;
+use crate::stage::rebuild::Original;
 use crate::stage::{job, lock, verify};
 use crate::world::workspace::Workspace;
 
@@ -23,7 +24,7 @@ pub(super) struct Args {
     #[arg(required_unless_present_any = ["split", "open"])]
     recipe: Option<PathBuf>,
     /// A release that another machine has built: the builder measures it again, and signs it
-    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["recipe", "store", "mirror", "supply", "offline"])]
+    #[arg(long, value_name = "RELEASE", conflicts_with = "recipe")]
     split: Option<PathBuf>,
     /// The release that the builder is: what it builds is the generation after this one
     #[arg(long, value_name = "RELEASE", conflicts_with_all = ["generation", "previous"])]
@@ -51,7 +52,7 @@ impl Args {
         let terms = self.terms()?;
         let output = self.output.as_deref().expect("it is required without --open");
         if let Some(release) = &self.split {
-            return job::of_release(release, &terms, output);
+            return self.split(release, &terms, output);
         }
         let recipe = self.recipe.as_deref().expect("it is required without a release");
         self.build(recipe, &terms, output)
@@ -69,6 +70,20 @@ impl Args {
         };
         let lock = lock::keep(&means, false)?;
         job::of_recipe(&means, (&lock, terms), self.compiled, output)
+    }
+
+    fn split(&self, release: &Path, terms: &record::Terms, output: &Path) -> Result<()> {
+        let place = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let Original { release, project } = Original::read(release, place.path())?;
+        let (store, net) = self.supply.open(&project.recipe)?;
+        let means = Means {
+            project: &project,
+            net: &net,
+            store: &store,
+            workspace: &Workspace::take(None, store.own())?,
+            again: false,
+        };
+        job::of_release(&means, &release, terms, output)
     }
 
     fn terms(&self) -> Result<record::Terms> {

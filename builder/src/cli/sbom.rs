@@ -91,7 +91,7 @@ impl Args {
             findings => println!("{shown}: {findings} findings"),
         }
         self.believed(account);
-        for unchecked in &account.unchecked {
+        if let Some(unchecked) = &account.unchecked {
             println!("not checked: {unchecked}");
         }
     }
@@ -111,7 +111,7 @@ fn report(account: &Account, findings: &[Finding]) -> Value {
     json!({
         "believed": account.believed.iter().map(believed).collect::<Vec<_>>(),
         "findings": findings.iter().map(machine).collect::<Vec<_>>(),
-        "not-checked": account.unchecked,
+        "not-checked": account.unchecked.iter().collect::<Vec<_>>(),
         "packages": account.packages,
         "paths": account.paths,
     })

@@ -18,12 +18,6 @@ pub struct Artifacts {
     pub firmware: Vec<FirmwareFile>,
     /// The kernel's release, as `uname -r` says it.
     pub uname: String,
-    /// `/etc/os-release` of the root tree.
-    pub os_release: String,
-    /// `/var/lib/dpkg/status` of the root tree.
-    pub root_status: String,
-    /// `/var/lib/dpkg/status` of the initrd.
-    pub initrd_status: String,
 }
 
 /// A firmware file of a release.

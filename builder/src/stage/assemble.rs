@@ -35,7 +35,7 @@ pub struct Inputs<'a> {
 }
 
 /// The stub that the firmware starts: it measures the sections behind it and starts the kernel among them.
-const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+pub(super) const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
 /// Makes the artifacts in the folder `release`; returns them, and what the packages of the guest consist of.
 ///
@@ -82,10 +82,7 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<(Artifacts, Packa
         volumes,
         command_line,
         uname,
-        os_release,
         firmware,
-        root_status: read(output::ROOT_STATUS)?,
-        initrd_status: read(output::INITRD_STATUS)?,
     };
     Ok((artifacts, packages))
 }

@@ -22,7 +22,6 @@ use crate::stage::release::Existing;
 use crate::stage::sign::{Signable, Written};
 use crate::stage::{say, sign};
 use crate::world::clock;
-use crate::world::environment::Environment;
 use crate::world::store::Store;
 use crate::world::tee::Silence;
 
@@ -98,12 +97,19 @@ impl Witness<'_> {
     }
 }
 
-/// Signs the release in `folder`, which any machine has built, in this one, which runs nothing of its recipe: measures it
-/// again, compares its images with its bills of materials, and has the TEE vouch for request and record.
+/// Signs the release in `folder`, which any machine has built, in this one, which runs nothing of its recipe: makes again
+/// from the packages of the `store` what follows from them, measures it, and has the TEE vouch for request and record.
 ///
 /// # Errors
-/// A release with findings, each of which is told; another one than was ordered; no TEE; a full disk.
-pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &Attesting) -> Result<Claims> {
+/// A release with findings, each of which is told; a store without its packages; another release than was ordered; no TEE;
+/// a full disk.
+pub fn split(
+    folder: &Path,
+    store: &Store,
+    existing: Existing,
+    ordered: &Ordered,
+    attesting: &Attesting,
+) -> Result<Claims> {
     let started_on = clock::now();
     let Signable { subject, on_disk } = sign::subject(folder, existing)?;
     let origin = &subject.manifest.origin;
@@ -112,7 +118,7 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
     let request = Request::new(id, ordered.terms.clone(), origin, &key.public());
     let silent = |silence: Silence| silence.into_error(collect::mends(attesting.source));
     let witness = attesting.ask(&request).map_err(silent)?;
-    look_at(&on_disk, &subject.manifest)?;
+    look_at(&on_disk, store, &subject.manifest)?;
     let times = Times {
         started_on,
         finished_on: clock::now(),
@@ -126,18 +132,17 @@ pub fn split(folder: &Path, existing: Existing, ordered: &Ordered, attesting: &A
 }
 
 /// Reads all that is in the release.
-fn look_at(release: &OnDisk, manifest: &Manifest) -> Result<()> {
+fn look_at(release: &OnDisk, store: &Store, manifest: &Manifest) -> Result<()> {
     say("attest", "measurements, images and bills of materials, once more");
-    let store = Store::locate(None, &Environment::of_this_process())?;
-    let account = account(release, &store)?;
+    let account = account(release, store)?;
+    if let Some(unchecked) = account.unchecked {
+        let problem = format!("nothing is signed that was not compared: {unchecked}");
+        return Err(Exit::Outside.because(problem, "name a store that has the packages of its lock: --store DIR"));
+    }
     let untrue = account.findings.into_iter().map(Finding::Account);
     let findings = recompute(release, manifest).into_iter().chain(untrue);
     let changed = release.changed().into_iter().map(|file| Finding::FileChanged { file });
     let findings: Vec<Finding> = findings.chain(changed).collect();
-    account
-        .unchecked
-        .iter()
-        .for_each(|what| say("attest", &format!("not checked: {what}")));
     if findings.is_empty() {
         return Ok(());
     }

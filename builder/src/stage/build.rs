@@ -141,15 +141,16 @@ impl Build<'_> {
         let hashes = staging.hashes()?;
         let stamps = hashes.iter().map(|(name, (stamp, _))| (name.clone(), *stamp)).collect();
         let launches = measure::launches(&self.means.project.recipe.launch, &artifacts.firmware, &stamps)?;
-        let measurements = Measured::read(&launches, &OnDisk::open(folder)?)?.measure(launches)?;
+        let release = OnDisk::open(folder)?;
+        let measurements = Measured::read(&launches, &release)?.measure(launches)?;
         say("release", "documents and manifest");
-        self.write_documents(folder, (&artifacts, &packages), (&stamps, &hashes), &measurements)?;
+        self.write_documents(&release, (&artifacts, &packages), (&stamps, &hashes), &measurements)?;
         Ok(stamps)
     }
 
     fn write_documents(
         &self,
-        folder: &Path,
+        release: &OnDisk,
         (artifacts, packages): (&Artifacts, &Packages),
         (stamps, hashes): (&Stamps, &Hashes),
         measurements: &Measurements,
@@ -157,10 +158,11 @@ impl Build<'_> {
         let payloads = payload::all(self.lock, self.means.store)?;
         let described = Described {
             payloads: &payloads,
-            folder,
+            release,
             recipe: &self.means.project.recipe,
             lock: self.lock,
-            artifacts,
+            uname: &artifacts.uname,
+            firmware: &artifacts.firmware,
             hashes,
             packages,
         };
@@ -175,7 +177,7 @@ impl Build<'_> {
         let documents = derived.documents()?.into_iter().chain(described).chain([archive]);
         let documents: Vec<_> = documents.collect();
         documents.iter().try_for_each(|(name, text)| {
-            fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
+            fs::write(release.path().join(name), text).with_context(|| format!("cannot write {name}"))
         })
     }
 }

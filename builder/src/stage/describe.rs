@@ -3,9 +3,7 @@
 //! The images are read back from their bytes, each path gets its origin, and what nothing explains ends the build.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::iter;
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
@@ -15,31 +13,33 @@ use crate::debian::copyright::{self, Licence};
 use crate::document::files as listing;
 use crate::document::sbom::{self, Artifact, Distribution, PackageFacts, Role};
 use crate::mend::Exit;
-use crate::model::artifacts::{Artifacts, file};
+use crate::model::artifacts::{FirmwareFile, file};
 use crate::model::contents::Content;
 use crate::model::lock::{Lock, Package, Tree};
 use crate::model::recipe::Recipe;
 use crate::model::volume;
 use crate::stage::contents::{self, Images, Texts};
 use crate::stage::on_disk::OnDisk;
-use crate::stage::origins::{self, Origins, Packages};
+use crate::stage::origins::{self, Explained, OS_RELEASE, Origins, Packages, STATUS};
 use crate::stage::payload::Payloads;
 use crate::stage::release::Hashes;
 use crate::world::parallel;
 use crate::world::store::Store;
 
 /// The package of the tool tree whose stub begins the UKI.
-const STUB_PACKAGE: &str = "systemd-boot-efi";
+pub(super) const STUB_PACKAGE: &str = "systemd-boot-efi";
 
 /// How many links lead to a copyright file at most; three are the most that Debian 13 has.
 const LINKS: usize = 8;
 
 /// What the documents are made from.
 pub struct Described<'a> {
-    pub folder: &'a Path,
+    pub release: &'a OnDisk,
     pub recipe: &'a Recipe,
     pub lock: &'a Lock,
-    pub artifacts: &'a Artifacts,
+    /// The kernel's release.
+    pub uname: &'a str,
+    pub firmware: &'a [FirmwareFile],
     /// Of the files that boot; what else is among them is not described.
     pub hashes: &'a Hashes,
     pub packages: &'a Packages,
@@ -51,10 +51,13 @@ pub struct Described<'a> {
 /// # Errors
 /// A package that is not what the lock names, or no package.
 pub fn packages_beside(lock: &Lock, store: &Store) -> Result<Packages> {
-    origins::packages(lock, store, |package| {
-        let described = sbom::ships(package) || package.name == STUB_PACKAGE;
-        described && !origins::is_in_the_guest(package)
-    })
+    let beside = |package: &Package| is_described(package) && !origins::is_in_the_guest(package);
+    origins::packages(lock, store, beside)
+}
+
+/// Whether a release has files of the package, or begins its UKI with the stub that is in it.
+pub fn is_described(package: &Package) -> bool {
+    sbom::ships(package) || package.name == STUB_PACKAGE
 }
 
 impl Described<'_> {
@@ -63,8 +66,24 @@ impl Described<'_> {
     /// # Errors
     /// An image with a path that nothing explains; packages that the lock does not name, or the other way around.
     pub fn documents(&self) -> Result<[(&'static str, String); 4]> {
-        let (contents, artifacts) = (self.contents()?, self.described()?);
-        let (listing, sbom) = parallel::both(|| listing::text(&contents), || self.sbom(&contents, &artifacts));
+        let images = contents::read_with(self.release, origins::is_read)?;
+        let explained = self.explain(&images, |origins, explained| origins.check(explained))?;
+        let contents: Vec<Content> = explained.into_iter().flat_map(|image| image.contents).collect();
+        self.documents_of(&contents, &images.texts)
+    }
+
+    /// As [`documents`](Self::documents), for images that were read and whose paths are explained, or not.
+    ///
+    /// # Errors
+    /// Packages that the lock does not name, or the other way around; images without a list of packages.
+    pub fn documents_of(
+        &self,
+        contents: &[Content],
+        texts: &BTreeMap<String, Texts>,
+    ) -> Result<[(&'static str, String); 4]> {
+        let artifacts = self.described()?;
+        let sbom = || self.sbom(contents, texts, &artifacts);
+        let (listing, sbom) = parallel::both(|| listing::text(contents), sbom);
         let sbom = sbom?;
         Ok([
             ("files.jsonl", listing),
@@ -74,9 +93,15 @@ impl Described<'_> {
         ])
     }
 
-    /// Every path of the images, with its origin.
-    fn contents(&self) -> Result<Vec<Content>> {
-        let Images { nodes, texts } = contents::read_with(&OnDisk::open(self.folder)?, origins::is_read)?;
+    /// Returns every path of the images, with its origin, image by image as `check` lets them pass.
+    ///
+    /// # Errors
+    /// Those of `check`; patterns of the recipe that are none.
+    pub fn explain(
+        &self,
+        Images { nodes, texts }: &Images,
+        check: impl Fn(&Origins<'_>, &Explained) -> Result<()>,
+    ) -> Result<Vec<Explained>> {
         let none = Texts::new();
         let images = nodes.chunk_by(|one, next| one.image == next.image);
         let explained = images.map(|nodes| {
@@ -84,9 +109,9 @@ impl Described<'_> {
             let mut origins = Origins::of_image(image, self.recipe, self.lock, self.packages)?;
             origins.bring(image, self.payloads);
             let explained = origins.explain(nodes.to_vec(), texts.get(image).unwrap_or(&none));
-            origins.check(&explained).map(|()| explained.contents)
+            check(&origins, &explained).map(|()| explained)
         });
-        Ok(explained.collect::<Result<Vec<_>>>()?.concat())
+        explained.collect()
     }
 
     /// The files that boot.
@@ -103,9 +128,14 @@ impl Described<'_> {
         Ok(described.collect())
     }
 
-    fn sbom(&self, contents: &[Content], artifacts: &[Artifact<'_>]) -> Result<sbom::Documents> {
-        let uki = fs::read(self.folder.join(file::UKI)).context("cannot read the UKI")?;
-        let distribution = Distribution::of(&self.artifacts.os_release);
+    fn sbom(
+        &self,
+        contents: &[Content],
+        texts: &BTreeMap<String, Texts>,
+        artifacts: &[Artifact<'_>],
+    ) -> Result<sbom::Documents> {
+        let uki = self.release.bytes(file::UKI).context("cannot read the UKI")?;
+        let distribution = Distribution::of(text(texts, file::ROOT, OS_RELEASE)?);
         let trees = [Tree::Initrd, Tree::Kernel, Tree::Root].into_iter();
         let distributions = trees.filter_map(|tree| Some((tree, distribution?))).collect();
         sbom::documents(&sbom::Facts {
@@ -113,8 +143,8 @@ impl Described<'_> {
             epoch: self.recipe.epoch,
             supplier: self.recipe.supplier.as_ref(),
             lock: self.lock,
-            root_status: &self.artifacts.root_status,
-            initrd_status: &self.artifacts.initrd_status,
+            root_status: text(texts, file::ROOT, STATUS)?,
+            initrd_status: text(texts, file::INITRD, STATUS)?,
             distributions: &distributions,
             artifacts,
             sections: &sections(&uki)?,
@@ -179,14 +209,11 @@ impl Described<'_> {
 
     /// What each file that boots is for.
     fn roles(&self) -> Result<BTreeMap<&str, Role<'_>>> {
-        let image = |name: &str| name.ends_with(&self.artifacts.uname);
+        let image = |name: &str| name.ends_with(&self.uname);
         let kernel = self.lock.packages(Tree::Kernel).find(|package| image(&package.name));
         let missing = || {
             Exit::Unsupported.because(
-                format!(
-                    "no package of the kernel is named after its release {}",
-                    self.artifacts.uname
-                ),
+                format!("no package of the kernel is named after its release {}", self.uname),
                 "name another kernel package",
             )
         };
@@ -210,7 +237,7 @@ impl Described<'_> {
             };
             Some((file, image.or_else(tree)?))
         });
-        let firmware = self.artifacts.firmware.iter();
+        let firmware = self.firmware.iter();
         let firmware = firmware.map(|firmware| {
             (
                 firmware.file.as_str(),
@@ -221,6 +248,16 @@ impl Described<'_> {
         });
         Ok(fixed.into_iter().chain(volumes).chain(firmware).collect())
     }
+}
+
+/// A file of an image.
+///
+/// # Errors
+/// An image that has none, or something else than text in it.
+pub(super) fn text<'t>(texts: &'t BTreeMap<String, Texts>, image: &str, path: &str) -> Result<&'t str> {
+    let bytes = texts.get(image).and_then(|texts| texts.get(path));
+    let bytes = bytes.with_context(|| format!("{image} has no {path}"))?;
+    std::str::from_utf8(bytes).with_context(|| format!("{path} of {image} is no text"))
 }
 
 /// The digests of the sections of a UKI that are measured.

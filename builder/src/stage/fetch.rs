@@ -16,8 +16,11 @@ const FOR_A_BUILD: [Tree; 5] = [Tree::Firmware, Tree::Initrd, Tree::Kernel, Tree
 /// # Errors
 /// A package that no mirror gives as the lock names it.
 pub fn fetch(lock: &Lock, net: &Net) -> Result<()> {
-    let needed = |package: &&Package| FOR_A_BUILD.iter().any(|tree| package.why.contains_key(tree));
-    fetch_all(lock.package.iter().filter(needed), net)
+    some(
+        lock,
+        |package| FOR_A_BUILD.iter().any(|tree| package.why.contains_key(tree)),
+        net,
+    )
 }
 
 /// Returns the unpacked programs of `tree`, fetched where they are missing.
@@ -34,11 +37,16 @@ pub fn tool_tree(lock: &Lock, tree: Tree, net: &Net, store: &Store) -> Result<To
 /// # Errors
 /// As [`fetch`].
 pub fn tree(lock: &Lock, tree: Tree, net: &Net) -> Result<()> {
-    fetch_all(lock.packages(tree), net)
+    some(lock, |package| package.why.contains_key(&tree), net)
 }
 
-fn fetch_all<'a>(packages: impl Iterator<Item = &'a Package>, net: &Net) -> Result<()> {
-    let wanted: Vec<Wanted> = packages.map(Wanted::from).collect();
+/// Brings the packages into the store that are `needed`.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn some(lock: &Lock, needed: impl Fn(&Package) -> bool, net: &Net) -> Result<()> {
+    let needed = lock.package.iter().filter(|package| needed(package));
+    let wanted: Vec<Wanted> = needed.map(Wanted::from).collect();
     say("fetch", &format!("{} packages", wanted.len()));
     net.fetch(&wanted)
 }

@@ -85,11 +85,9 @@ impl From<&Package> for Deb {
 /// Files that [`Guest::make`] leaves in the output folder.
 pub mod output {
     pub const INITRD: &str = "initrd.cpio.zst";
-    pub const INITRD_STATUS: &str = "initrd.status";
     pub const KERNEL: &str = "vmlinuz";
     pub const OS_RELEASE: &str = "os-release";
     pub const ROOT: &str = "rootfs.erofs";
-    pub const ROOT_STATUS: &str = "root.status";
     /// The kernel's release, as `uname -r` says it.
     pub const UNAME: &str = "uname";
 }
@@ -170,9 +168,6 @@ impl Guest {
         self.place_payloads(work, &store)?;
         self.volumes.iter().try_for_each(|volume| volume.add_units(&root))?;
         fs::write(out.join(output::UNAME), &release)?;
-        for (tree, status) in [(&root, output::ROOT_STATUS), (&initrd, output::INITRD_STATUS)] {
-            copy(&tree.join("var/lib/dpkg/status"), &out.join(status))?;
-        }
         copy(&root.join("usr/lib/os-release"), &out.join(output::OS_RELEASE))?;
         tidy::normalise(&root, self.epoch)?;
         tidy::normalise(&initrd, self.epoch)?;

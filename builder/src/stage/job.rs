@@ -2,6 +2,7 @@
 //! a disk, and believes nothing on it but by its digest: what is derived from it, a builder derives, and an archive that
 //! brings anything else along is no job.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufReader, BufWriter, Read};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,14 +15,14 @@ use tempfile::NamedTempFile;
 
 use crate::mend::{Exit, OrMend as _};
 use crate::model::Lock;
-use crate::model::lock::Tree;
+use crate::model::lock::{Package, Tree};
+use crate::model::payload::Payload;
 use crate::model::record::Terms;
 use crate::model::release::{FileName, MANIFEST};
 use crate::stage::compile::Means;
 use crate::stage::parse::LOCK;
-use crate::stage::release::Existing;
-use crate::stage::sign::Signable;
-use crate::stage::{fetch, payload, recipe, sign};
+use crate::stage::verify::Judged;
+use crate::stage::{describe, fetch, payload, recipe};
 use crate::world::store::{Store, copy_hashed};
 
 /// The members: the job, the recipe and its lock, the store, or the release.
@@ -52,36 +53,34 @@ pub fn of_recipe(means: &Means<'_>, (lock, terms): (&Lock, &Terms), compiled: bo
     let mut job = Job::begin(to, lock, terms)?;
     job.add_bytes(recipe::FILE, &recipe::pack(project)?)?;
     job.add_bytes(LOCK, lock.text().as_bytes())?;
-    let packages = lock.package.iter();
     let compiles = !compiled;
     let needed = |tree: &Tree| *tree != Tree::Boot && (compiles || *tree != Tree::Compiler);
-    let packages = packages.filter(|package| package.why.keys().any(needed));
-    let packages = packages.map(|package| (package.sha256, package.size));
-    let payloads = lock.payload.iter();
-    let payloads = payloads.filter(|payload| compiled || payload.compiled.is_none());
-    let payloads = payloads.map(|payload| (payload.sha256, payload.size));
-    let crates = lock.payload.iter().filter_map(|payload| payload.compiled.as_ref());
-    let crates = crates
-        .flat_map(|compiled| &compiled.crates)
-        .map(|one| (one.sha256, one.size));
-    for (sha256, size) in packages.chain(payloads).chain(crates) {
-        job.add_from(store, &sha256, size)?;
-    }
+    let packages = |package: &Package| package.why.keys().any(needed);
+    job.add_locked(store, lock, packages, |payload| compiled || payload.compiled.is_none())?;
     job.end(to)
 }
 
-/// Writes the job of measuring a release again, and signing it: with its files that anybody can reproduce.
+/// Writes the job of comparing a release with the packages that it was made of, measuring it again, and signing it: with its
+/// files that anybody can reproduce, and those packages.
 ///
 /// # Errors
-/// A release with findings; a disk that is full.
-pub fn of_release(folder: &Path, terms: &Terms, to: &Path) -> Result<()> {
-    let Signable { subject, on_disk } = sign::subject(folder, Existing::Replace)?;
-    let mut job = Job::begin(to, &subject.lock, terms)?;
-    let files = subject.manifest.files.keys().map(FileName::as_str);
+/// A package that no mirror has; a disk that is full.
+pub fn of_release(means: &Means<'_>, release: &Judged, terms: &Terms, to: &Path) -> Result<()> {
+    let Means {
+        project, net, store, ..
+    } = *means;
+    let lock = &Lock::parse(&release.text(LOCK)?)?;
+    payload::fetch(lock, project, net, store)?;
+    fetch::some(lock, describe::is_described, net)?;
+    means.fetch(lock)?;
+    let mut job = Job::begin(to, lock, terms)?;
+    let files = release.manifest.files.keys().map(FileName::as_str);
     for name in files.chain([MANIFEST]) {
-        let file = on_disk.file(name).with_context(|| format!("cannot open {name}"))?;
+        let file = release.on_disk.file(name);
+        let file = file.with_context(|| format!("cannot open {name}"))?;
         job.add(&format!("{RELEASE}/{name}"), file.len(), file.reader())?;
     }
+    job.add_locked(store, lock, describe::is_described, |_| true)?;
     job.end(to)
 }
 
@@ -99,6 +98,28 @@ impl Job {
 
     fn add_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.add(name, bytes.len() as u64, bytes)
+    }
+
+    /// Adds packages, payloads and crates of the lock, each once.
+    fn add_locked(
+        &mut self,
+        store: &Store,
+        lock: &Lock,
+        package: impl Fn(&Package) -> bool,
+        payload: impl Fn(&Payload) -> bool,
+    ) -> Result<()> {
+        let packages = lock.package.iter().filter(|one| package(one));
+        let packages = packages.map(|package| (package.sha256, package.size));
+        let payloads = lock.payload.iter().filter(|one| payload(one));
+        let payloads = payloads.map(|payload| (payload.sha256, payload.size));
+        let crates = lock.payload.iter().filter_map(|payload| payload.compiled.as_ref());
+        let crates = crates
+            .flat_map(|compiled| &compiled.crates)
+            .map(|one| (one.sha256, one.size));
+        let locked: BTreeMap<Sha256, u64> = packages.chain(payloads).chain(crates).collect();
+        locked
+            .iter()
+            .try_for_each(|(sha256, size)| self.add_from(store, sha256, *size))
     }
 
     fn add_from(&mut self, store: &Store, sha256: &Sha256, size: u64) -> Result<()> {

@@ -28,7 +28,7 @@ use crate::world::{clock, host};
 /// A release that is to be built again, with its recipe unpacked.
 #[derive(Debug)]
 pub struct Original {
-    release: Judged,
+    pub release: Judged,
     pub project: Project,
 }
 

@@ -357,7 +357,7 @@ impl Release<'_> {
 }
 
 /// The first offset, in bytes, at which two files differ.
-fn first_difference(one: &[u8], other: &[u8]) -> Option<u64> {
+pub(super) fn first_difference(one: &[u8], other: &[u8]) -> Option<u64> {
     let differs = one.iter().zip(other).position(|(one, other)| one != other);
     let ends = (one.len() != other.len()).then(|| one.len().min(other.len()));
     differs.or(ends).map(|offset| offset as u64)

@@ -9,9 +9,11 @@ use super::Finding;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::file;
 use crate::model::lock::{Lock, Package, Tree};
+use crate::model::release::FileName;
 use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::Packages;
 use crate::stage::payload::Payloads;
+use crate::stage::release::Hashes;
 use crate::world::files;
 
 /// Something that a view describes and that has a digest.
@@ -58,11 +60,8 @@ pub(super) fn known(lock: &Lock, packages: &Packages, payloads: &Payloads) -> Kn
     packages.chain(brought).chain(crates).collect()
 }
 
-/// Returns what every view of a release has to describe; the files of the release are read.
-///
-/// # Errors
-/// A file that cannot be read.
-pub(super) fn wanted(release: &OnDisk, lock: &Lock, known: &Known) -> Result<Vec<Wanted>> {
+/// Returns what every view of a release has to describe: what is locked, and the files that boot.
+pub(super) fn wanted(hashes: &Hashes, lock: &Lock, known: &Known) -> Vec<Wanted> {
     let packages = lock.package.iter().filter(|package| is_shipped(package));
     let packages = packages.map(|package| Wanted::Package {
         name: package.name.clone(),
@@ -85,8 +84,12 @@ pub(super) fn wanted(release: &OnDisk, lock: &Lock, known: &Known) -> Result<Vec
         sha256: payload.sha256,
         sha512: known.get(&payload.sha256).copied(),
     });
-    let own = packages.chain(crates).chain(payloads);
-    Ok(own.chain(files_that_boot(release)?).collect())
+    let files = hashes.iter().map(|(name, (stamp, sha512))| Wanted::Bytes {
+        name: name.to_string(),
+        sha256: stamp.sha256,
+        sha512: Some(*sha512),
+    });
+    packages.chain(crates).chain(payloads).chain(files).collect()
 }
 
 /// Whether a package leaves files in the release.
@@ -95,21 +98,28 @@ pub(super) fn is_shipped(package: &Package) -> bool {
     shipped.iter().any(|tree| package.why.contains_key(tree))
 }
 
-/// The files of the release that boot, as they are.
-fn files_that_boot(release: &OnDisk) -> Result<Vec<Wanted>> {
+/// Returns the digests of the files of the release that boot, as they are.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(super) fn files_that_boot(release: &OnDisk) -> Result<Hashes> {
     let manifest = release.manifest()?;
-    let mut names: Vec<&str> = manifest.files.keys().map(|name| name.as_str()).collect();
-    names.retain(|name| file::boots(name));
+    let names: Vec<FileName> = manifest
+        .files
+        .into_keys()
+        .filter(|name| file::boots(name.as_str()))
+        .collect();
     let hashed = files::for_each(&names, |name| {
-        release.file(name).and_then(|file| file.stamp_and_sha512())
+        release.file(name.as_str()).and_then(|file| file.stamp_and_sha512())
     });
-    let wanted = names.into_iter().zip(hashed).map(|(name, hashed)| {
+    let hashes = names.into_iter().zip(hashed).map(|(name, hashed)| {
         let problem = format!("cannot read {name}");
-        let (stamp, sha512) = hashed.or_mend(Exit::No, problem, "name the folder of a whole release")?;
-        let (name, sha256, sha512) = (name.to_owned(), stamp.sha256, Some(sha512));
-        Ok(Wanted::Bytes { name, sha256, sha512 })
+        Ok((
+            name,
+            hashed.or_mend(Exit::No, problem, "name the folder of a whole release")?,
+        ))
     });
-    wanted.collect()
+    hashes.collect()
 }
 
 /// Compares what a view describes with what it has to, and with the packages that are `locked`.

@@ -3,6 +3,7 @@
 //! The images are read again from their bytes. The documents are read by their formats' own rules, without anything of
 //! what wrote them.
 
+mod again;
 mod components;
 mod cyclonedx;
 mod spdx2;
@@ -11,6 +12,7 @@ mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use again::Made;
 use anyhow::{Context as _, Result, bail};
 use components::{Component, Known};
 use measure::{Digest, Sha256};
@@ -22,13 +24,14 @@ use crate::document::files as listing;
 use crate::mend::{Exit, OrMend as _};
 use crate::model::contents::{Content, Node, Origin};
 use crate::model::file;
-use crate::model::lock::Lock;
-use crate::model::recipe::Recipe;
-use crate::stage::contents::Texts;
+use crate::stage::contents::Images;
+use crate::stage::derived::Source;
+use crate::stage::describe::{self, Described};
 use crate::stage::on_disk::OnDisk;
-use crate::stage::origins::{self, Explained, Origins};
-use crate::stage::parse::LOCK;
-use crate::stage::{contents, disk, payload};
+use crate::stage::origins::{self, Explained, Packages};
+use crate::stage::payload::Payloads;
+use crate::stage::release::Hashes;
+use crate::stage::{contents, disk, payload, recompute};
 use crate::world::parallel;
 use crate::world::store::Store;
 
@@ -84,6 +87,10 @@ pub enum Finding {
     },
     #[error("{document} leaves the files to another {listing} than the release has")]
     ListingDiffers { document: String, listing: String },
+    #[error("{file} is not what the packages of the lock and the images lead to, from byte {offset} on")]
+    NotOfPackages { file: String, offset: u64 },
+    #[error("no build of the lock has made this: {why}")]
+    Unmakeable { why: String },
     #[error(transparent)]
     #[serde(untagged)]
     Disk(disk::Finding),
@@ -100,8 +107,8 @@ pub struct Account {
     pub believed: Vec<Content>,
     /// Ways in which the documents are not true.
     pub findings: Vec<Finding>,
-    /// What was not looked at, and why.
-    pub unchecked: Vec<String>,
+    /// What was not compared, since the store has not all packages, and which it has not.
+    pub unchecked: Option<String>,
 }
 
 /// What a view of the bill of materials says, as far as it is compared.
@@ -131,20 +138,21 @@ const LISTING: &str = file::SPDX3;
 /// The view that has those of them that no package and no payload has.
 const UNOWNED: &str = file::CYCLONEDX;
 
-/// What nothing here is compared with.
-const UNCHECKED: &str = "suppliers, licences and dependencies, as the bills of materials name them";
+/// What is compared with packages only.
+const OF_PACKAGES: &str = "where each file comes from; kernel, firmware, UKI and bills of materials, made again";
 
-/// Compares the images and the disk of a release with its documents; where the `store` has the packages,
-/// each file is compared with the package that it is said to come from.
+/// Compares the images and the disk of a release with its documents; where the `store` has the packages, each file is
+/// compared with the package that it is said to come from, and what follows from packages is made again.
 ///
 /// # Errors
 /// A release that cannot be read, or images that are none.
 pub fn account(release: &OnDisk, store: &Store) -> Result<Account> {
+    let read = recompute::read(release);
+    let (project, lock) = &read.or_mend(Exit::No, "cannot read what the release was made from", WHOLE)?;
     let images = contents::read_with(release, origins::is_read)?;
-    let nodes = &images.nodes;
-    let lock = Lock::parse(&text(release, LOCK)?)?;
+    let hashes = components::files_that_boot(release)?;
     let mut account = Account {
-        paths: nodes.len(),
+        paths: images.nodes.len(),
         packages: lock
             .package
             .iter()
@@ -152,23 +160,24 @@ pub fn account(release: &OnDisk, store: &Store) -> Result<Account> {
             .count(),
         believed: Vec::new(),
         findings: Vec::new(),
-        unchecked: Vec::new(),
+        unchecked: None,
     };
-    let listed = account.listing(release, nodes);
-    let known = match &listed {
-        Some(listed) => account.origins(release, &lock, (listed, &images.texts), store)?,
-        None => Known::new(),
+    let listed = account.listing(release, &images.nodes);
+    let made = Made {
+        release,
+        store,
+        source: Source { project, lock },
     };
+    let known = account.origins(&made, &images, &hashes, listed.as_deref().unwrap_or_default());
     let truth = Truth {
         release,
-        nodes,
-        owned: listed.map(|listed| truth::owned(&listed, &lock)),
-        wanted: components::wanted(release, &lock, &known)?,
+        nodes: &images.nodes,
+        owned: listed.map(|listed| truth::owned(&listed, lock)),
+        wanted: components::wanted(&hashes, lock, &known),
         locked: lock.package.iter().map(|package| package.sha256).collect(),
     };
     let found = parallel::map(&VIEWS, |view| truth.compare(view));
     account.findings.extend(found.into_iter().flatten());
-    account.unchecked.push(UNCHECKED.into());
     let on_disk = disk::check(release)?;
     account.findings.extend(on_disk.into_iter().map(Finding::Disk));
     Ok(account)
@@ -189,15 +198,9 @@ impl Account {
         }
     }
 
-    /// Compares where each path is said to come from with the packages and the recipe; returns what is known of packages
-    /// and payloads from the store.
-    fn origins(
-        &mut self,
-        release: &OnDisk,
-        lock: &Lock,
-        (listed, texts): (&[Content], &BTreeMap<String, Texts>),
-        store: &Store,
-    ) -> Result<Known> {
+    /// Compares where each path is said to come from with the packages and the recipe, and what follows from them with what
+    /// is there; returns what is known of packages and payloads from the store.
+    fn origins(&mut self, made: &Made<'_>, images: &Images, hashes: &Hashes, listed: &[Content]) -> Known {
         self.believed
             .extend(listed.iter().filter(|content| is_believed(&content.origin)).cloned());
         let unexplained = listed.iter().filter(|content| content.origin == Origin::Unexplained);
@@ -206,36 +209,69 @@ impl Account {
                 image: content.node.image.0.clone(),
                 path: content.node.path.clone(),
             }));
-        let packages = origins::packages(lock, store, components::is_shipped);
-        let both = packages.and_then(|packages| Ok((packages, payload::all(lock, store)?)));
-        let (packages, payloads) = match both {
+        let lock = made.source.lock;
+        let packages = origins::packages(lock, made.store, describe::is_described);
+        let both = packages.and_then(|packages| Ok((packages, payload::all(lock, made.store)?)));
+        let (packages, payloads) = match &both {
             Ok(both) => both,
             Err(error) => {
-                let what = "where each file comes from, and the SHA-512 of packages, against the packages";
-                self.unchecked.push(format!("{what}: {error:#}"));
-                return Ok(Known::new());
+                self.unchecked = Some(format!("{OF_PACKAGES}: {error:#}"));
+                return Known::new();
             }
         };
-        let recipe = Recipe::parse(&text(release, file::RECIPE)?)?;
-        let images: BTreeSet<&str> = listed.iter().map(|content| content.node.image.0.as_str()).collect();
-        for image in images {
-            let mut origins = Origins::of_image(image, &recipe, lock, &packages)?;
-            origins.bring(image, &payloads);
-            let of_image: Vec<&Content> = listed.iter().filter(|content| content.node.image.0 == image).collect();
-            let nodes = of_image.iter().map(|content| content.node.clone()).collect();
-            let Explained { contents, reasons } = origins.explain(nodes, texts.get(image).unwrap_or(&Texts::new()));
-            let differing = of_image
-                .into_iter()
-                .zip(contents)
-                .filter(|(said, found)| said.origin != found.origin);
-            self.findings.extend(differing.map(|(said, found)| {
-                let reason = reasons.get(&said.node.path).map(|reason| format!(": {reason}"));
-                let what = format!("it comes from {}, not from {}", found.origin, said.origin);
-                differs(FILES, &said.node, what + &reason.unwrap_or_default())
-            }));
-        }
-        Ok(components::known(lock, &packages, &payloads))
+        let again = self.again(made, (packages, payloads), images, hashes, listed);
+        self.findings.extend(again.err().map(|error| Finding::Unmakeable {
+            why: format!("{error:#}").replace(char::is_control, " "),
+        }));
+        components::known(lock, packages, payloads)
     }
+
+    /// Makes again what follows from packages, and compares.
+    ///
+    /// # Errors
+    /// A release that no build would have made.
+    fn again(
+        &mut self,
+        made: &Made<'_>,
+        (packages, payloads): (&Packages, &Payloads),
+        images: &Images,
+        hashes: &Hashes,
+        listed: &[Content],
+    ) -> Result<()> {
+        let Source { project, lock } = made.source;
+        let described = Described {
+            release: made.release,
+            recipe: &project.recipe,
+            lock,
+            uname: &made.uname()?,
+            firmware: &made.source.firmware(),
+            hashes,
+            packages,
+            payloads,
+        };
+        let explained = described.explain(images, |_, _| Ok(()))?;
+        self.findings.extend(differing(listed, &explained));
+        let contents: Vec<Content> = explained.into_iter().flat_map(|image| image.contents).collect();
+        self.findings.extend(made.compare(&described, images, &contents)?);
+        Ok(())
+    }
+}
+
+/// The paths that are listed to come from elsewhere than they do.
+fn differing(listed: &[Content], explained: &[Explained]) -> Vec<Finding> {
+    let said: BTreeMap<_, &Content> = listed.iter().map(|content| (key_of(&content.node), content)).collect();
+    let of_image = |Explained { contents, reasons }: &Explained| {
+        let differing = contents.iter().filter_map(|found| {
+            let said = said
+                .get(&key_of(&found.node))
+                .filter(|said| said.origin != found.origin)?;
+            let reason = reasons.get(&found.node.path).map(|reason| format!(": {reason}"));
+            let what = format!("it comes from {}, not from {}", found.origin, said.origin);
+            Some(differs(FILES, &found.node, what + &reason.unwrap_or_default()))
+        });
+        differing.collect::<Vec<_>>()
+    };
+    explained.iter().flat_map(of_image).collect()
 }
 
 /// Whether a path is believed to come from there, whatever is in it.
@@ -330,9 +366,9 @@ fn invalid(document: &str, error: &anyhow::Error) -> Finding {
 }
 
 fn text(release: &OnDisk, name: &str) -> Result<String> {
-    release.text(name).or_mend(
-        Exit::No,
-        format!("cannot read {name}"),
-        "name the folder of a whole release",
-    )
+    release
+        .text(name)
+        .or_mend(Exit::No, format!("cannot read {name}"), WHOLE)
 }
+
+const WHOLE: &str = "name the folder of a whole release";

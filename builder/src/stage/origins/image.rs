@@ -13,10 +13,17 @@ use crate::model::contents::{Kind, Node};
 use crate::model::lock::Package;
 use crate::stage::contents::Texts;
 
+/// What a distribution is called.
+pub const OS_RELEASE: &str = "/usr/lib/os-release";
+
+/// What dpkg keeps of the packages that are installed.
+pub const STATUS: &str = "/var/lib/dpkg/status";
+
 /// Folders and files below which contents are read: what generated files are made of, and they themselves.
-const READ: [&str; 19] = [
+const READ: [&str; 20] = [
     "/etc/",
     "/usr/lib/modules/",
+    OS_RELEASE,
     "/usr/lib/systemd/system-preset/",
     "/usr/lib/systemd/system/",
     "/usr/lib/systemd/user-preset/",

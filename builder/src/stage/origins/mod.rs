@@ -38,7 +38,7 @@ use crate::stage::volume;
 use crate::world::parallel;
 use crate::world::store::Store;
 
-pub use image::is_read;
+pub use image::{OS_RELEASE, STATUS, is_read};
 
 /// The locked packages that leave files in the guest, by digest, each with what it consists of.
 pub type Packages = BTreeMap<Sha256, Members>;

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use builder::debian::members::Members;
-use builder::model::artifacts::{Artifacts, FirmwareFile, file};
+use builder::model::artifacts::file;
 use builder::model::lock::{Lock, Tree};
 use builder::model::record::Terms;
 use builder::model::release::{MANIFEST, Manifest};
+use builder::stage::derived::Source;
 use builder::stage::describe::{self, Described};
 use builder::stage::guest::Deb;
 use builder::stage::on_disk::OnDisk;
@@ -23,13 +24,8 @@ use builder::stage::{contents, payload, sign};
 use builder::world::environment::Environment;
 use builder::world::files;
 use builder::world::store::Store;
-use measure::cpio::{Archives, Stream};
-use measure::erofs::Erofs;
+use measure::Sha512;
 use measure::uki::Uki;
-use measure::{Sha256, Sha512};
-
-/// Where dpkg writes down what is installed.
-const STATUS: &[u8] = b"/var/lib/dpkg/status";
 
 /// What is worked on.
 struct Bench {
@@ -73,12 +69,11 @@ impl Bench {
         timed("members handed over", || hand_over(&packages))?;
         let beside = timed("packages beside", || describe::packages_beside(&self.lock, &self.store));
         packages.extend(beside?);
-        let artifacts = self.artifacts()?;
         let hashes = self.hash()?;
         timed("images read back", || {
             contents::read(&OnDisk::open(&self.release)?).map(drop)
         })?;
-        timed("images and documents", || self.describe(&artifacts, &packages, &hashes))?;
+        timed("images and documents", || self.describe(&packages, &hashes))?;
         self.sign(memory.path())
     }
 
@@ -115,12 +110,14 @@ impl Bench {
         Ok(hashes)
     }
 
-    fn describe(&self, artifacts: &Artifacts, packages: &Packages, hashes: &Hashes) -> Result<()> {
+    fn describe(&self, packages: &Packages, hashes: &Hashes) -> Result<()> {
+        let (project, lock) = (&self.project, &self.lock);
         let described = Described {
-            folder: &self.release,
-            recipe: &self.project.recipe,
-            lock: &self.lock,
-            artifacts,
+            release: &OnDisk::open(&self.release)?,
+            recipe: &project.recipe,
+            lock,
+            uname: &self.uname()?,
+            firmware: &Source { project, lock }.firmware(),
             hashes,
             packages,
             payloads: &payload::all(&self.lock, &self.store)?,
@@ -142,30 +139,11 @@ impl Bench {
         })
     }
 
-    /// What assembling has left, taken from the release.
-    fn artifacts(&self) -> Result<Artifacts> {
+    /// The kernel's release.
+    fn uname(&self) -> Result<String> {
         let uki = fs::read(self.release.join(file::UKI))?;
         let uki = Uki::read(&uki).context("the UKI cannot be read")?;
-        let section = |wanted: &str| {
-            let found = uki.measured().find(|section| section.name == wanted);
-            let found = found.with_context(|| format!("the UKI has no {wanted}"))?;
-            Ok::<_, anyhow::Error>(String::from_utf8(found.data.to_vec())?)
-        };
-        let firmware = self.project.firmware.iter().map(|(name, firmware)| FirmwareFile {
-            file: format!("OVMF-{name}.fd"),
-            package: firmware.package.clone(),
-            supports: firmware.supports.clone(),
-        });
-        Ok(Artifacts {
-            command_line: section(".cmdline")?,
-            root_hash: Sha256::of(""), // the documents do not name it
-            volumes: Vec::new(),
-            firmware: firmware.collect(),
-            uname: section(".uname")?,
-            os_release: section(".osrel")?,
-            root_status: status_of_root(&self.release.join(file::ROOT))?,
-            initrd_status: status_of_initrd(&self.release.join(file::INITRD))?,
-        })
+        Ok(str::from_utf8(uki.section(".uname").context("the UKI has no .uname")?)?.into())
     }
 }
 
@@ -174,40 +152,6 @@ fn hand_over(packages: &Packages) -> Result<()> {
     let line = serde_json::to_vec(packages)?;
     serde_json::from_slice::<Packages>(&line)?;
     Ok(())
-}
-
-fn status_of_root(image: &Path) -> Result<String> {
-    let image = files::open_at(image)?;
-    let image = Erofs::read(&image)?;
-    let nodes = image.walk()?;
-    let node = nodes.iter().find(|node| node.path == STATUS);
-    let mut text = Vec::new();
-    image.content(&node.context("the root image has no packages")?.inode, |piece| {
-        text.extend(piece)
-    })?;
-    Ok(String::from_utf8(text)?)
-}
-
-/// The bytes of an initrd.
-struct Unpacked<R>(R);
-
-impl<R: std::io::Read> Stream for Unpacked<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
-        self.0.read(buffer).map_err(|error| error.to_string())
-    }
-}
-
-fn status_of_initrd(image: &Path) -> Result<String> {
-    let decoder = ruzstd::decoding::StreamingDecoder::new(std::io::BufReader::new(File::open(image)?));
-    let mut archives = Archives::new(Unpacked(decoder?));
-    while let Some(entry) = archives.next_entry()? {
-        let mut text = Vec::new();
-        archives.content(|piece| text.extend(piece))?;
-        if entry.path == STATUS {
-            return Ok(String::from_utf8(text)?);
-        }
-    }
-    anyhow::bail!("the initrd has no packages")
 }
 
 /// CPU time and time on the wall, both in seconds.
