@@ -99,7 +99,7 @@ const FILES: [(Names, Class, u64); 36] = {
         (Volume, Boots, ANY),
         (EndsWith(".fd"), Boots, 32 * MIB),
         (Is(RECIPE), Document, MIB),
-        (Is(LOCK), Document, 8 * MIB),
+        (Is(LOCK), Document, 2 * MIB),
         (Is(RECIPE_ARCHIVE), Document, 32 * MIB),
         (Is(PLATFORM), Document, MIB),
         (Is(MEASUREMENTS), Document, 16 * MIB),

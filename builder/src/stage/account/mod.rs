@@ -13,11 +13,10 @@ mod truth;
 use std::collections::{BTreeMap, BTreeSet};
 
 use again::Made;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use components::{Component, Known};
 use measure::{Digest, Sha256};
 use serde::Serialize;
-use serde_json::Value;
 use truth::Truth;
 
 use crate::document::files as listing;
@@ -125,7 +124,7 @@ struct Bill {
 }
 
 /// The views, each with its reader.
-type Reader = fn(&Value) -> Result<Bill>;
+type Reader = fn(&str) -> Result<Bill>;
 const VIEWS: [(&str, Reader); 3] = [
     (LISTING, spdx3::read),
     (UNOWNED, cyclonedx::read),
@@ -186,7 +185,12 @@ pub fn account(release: &OnDisk, store: &Store) -> Result<Account> {
 impl Account {
     /// Compares the paths with those that are listed; returns the list, if it is one.
     fn listing(&mut self, release: &OnDisk, nodes: &[Node]) -> Option<Vec<Content>> {
-        match text(release, FILES).and_then(|text| listing::parse(&text)) {
+        let read = |text: String| {
+            let (lines, most) = (text.lines().count(), 2 * nodes.len()); // what is more than there is takes memory
+            ensure!(lines <= most, "it has {lines} lines, there are {} paths", nodes.len());
+            listing::parse(&text)
+        };
+        match text(release, FILES).and_then(read) {
             Ok(listed) => {
                 self.findings.extend(compare_paths(nodes, &listed));
                 Some(listed)
@@ -314,16 +318,15 @@ fn difference(there: &Node, said: &Node) -> String {
 }
 
 /// The digest that a document has for something; none where it has none.
-fn digest<const N: usize>(name: &Value, value: Option<&Value>) -> Result<Option<Digest<N>>> {
-    let digest = value.map(|value| value.as_str()?.parse().ok());
-    match digest {
-        Some(None) => bail!("it has a digest of {name} that is none"),
-        digest => Ok(digest.flatten()),
-    }
+fn digest<const N: usize>(name: &str, value: Option<&str>) -> Result<Option<Digest<N>>> {
+    let digest = value.map(|value| value.parse());
+    digest
+        .transpose()
+        .map_err(|_| anyhow!("it has a digest of {name} that is none"))
 }
 
 /// The SHA-256 that a document must have for something.
-fn sha256_of(name: &Value, value: Option<&Value>) -> Result<Sha256> {
+fn sha256_of(name: &str, value: Option<&str>) -> Result<Sha256> {
     digest(name, value)?.with_context(|| format!("it has no SHA-256 of {name}"))
 }
 

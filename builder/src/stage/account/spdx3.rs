@@ -3,12 +3,49 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::{Bill, Component, digest, sha256_of};
 
+/// What is read of a document.
+#[derive(Deserialize)]
+struct Document {
+    #[serde(rename = "@graph")]
+    graph: Vec<Element>,
+}
+
+/// What is read of an element.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Element {
+    #[serde(rename = "type", default)]
+    kind: String,
+    spdx_id: Option<String>,
+    name: Option<String>,
+    #[serde(rename = "software_packageVersion")]
+    version: Option<String>,
+    #[serde(rename = "software_packageUrl")]
+    url: Option<String>,
+    #[serde(default)]
+    verified_using: Vec<Hash>,
+    relationship_type: Option<String>,
+    from: Option<String>,
+    #[serde(default)]
+    to: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Hash {
+    algorithm: Option<String>,
+    hash_value: Option<String>,
+}
+
+const FILE: &str = "software_File";
+const PACKAGE: &str = "software_Package";
+
 /// By `spdxId`.
-type Elements<'a> = BTreeMap<&'a str, &'a Value>;
+type Elements<'a> = BTreeMap<&'a str, &'a Element>;
 
 /// The image and the path of files of images, by `spdxId`.
 type Keys<'a> = BTreeMap<&'a str, (String, String)>;
@@ -17,85 +54,87 @@ type Keys<'a> = BTreeMap<&'a str, (String, String)>;
 ///
 /// # Errors
 /// A document of another form.
-pub(super) fn read(document: &Value) -> Result<Bill> {
-    let graph = document["@graph"].as_array().context("it has no @graph")?;
+pub(super) fn read(document: &str) -> Result<Bill> {
+    let Document { graph } = serde_json::from_str(document)?;
     let elements = graph
         .iter()
-        .filter_map(|element| Some((element["spdxId"].as_str()?, element)));
+        .filter_map(|element| Some((element.spdx_id.as_deref()?, element)));
     let elements: Elements<'_> = elements.collect();
     let mut bill = Bill::default();
     let mut keys = BTreeMap::new();
-    let contains = || graph.iter().filter(|element| element["relationshipType"] == "contains");
+    let contains = || {
+        let of_kind = |element: &&Element| element.relationship_type.as_deref() == Some("contains");
+        graph.iter().filter(of_kind)
+    };
     for relation in contains() {
         add_files(&mut bill, &mut keys, &elements, relation)?;
     }
     for relation in contains() {
         add_owner(&mut bill, &keys, &elements, relation)?;
     }
-    let described = graph.iter().filter(|element| !is_path(element));
-    let described = described.filter(|element| {
-        ["software_Package", "software_File"]
-            .map(Value::from)
-            .contains(&element["type"])
-    });
+    let described = graph.iter().filter(|element| element.path().is_none());
+    let described = described.filter(|element| [PACKAGE, FILE].contains(&element.kind.as_str()));
     bill.components = described.map(component).collect::<Result<_>>()?;
     Ok(bill)
 }
 
-fn component(element: &Value) -> Result<Component> {
-    let name = &element["name"];
+fn component(element: &Element) -> Result<Component> {
+    let name = element.name.as_ref().context("it has an element without a name")?;
     Ok(Component {
-        name: name.as_str().context("it has an element without a name")?.into(),
-        version: element["software_packageVersion"].as_str().map(Into::into),
-        url: element["software_packageUrl"].as_str().map(Into::into),
-        sha256: digest(name, hash(element, "sha256"))?,
-        sha512: digest(name, hash(element, "sha512"))?,
+        name: name.clone(),
+        version: element.version.clone(),
+        url: element.url.clone(),
+        sha256: digest(name, element.hash("sha256"))?,
+        sha512: digest(name, element.hash("sha512"))?,
     })
 }
 
 /// An image is a file of the release that contains files with absolute paths.
-fn add_files<'a>(bill: &mut Bill, keys: &mut Keys<'a>, elements: &Elements<'a>, relation: &'a Value) -> Result<()> {
+fn add_files<'a>(bill: &mut Bill, keys: &mut Keys<'a>, elements: &Elements<'a>, relation: &'a Element) -> Result<()> {
     let image = from(elements, relation)?;
-    let (Some(name), true) = (image["name"].as_str(), image["type"] == "software_File") else {
+    let (Some(name), true) = (&image.name, image.kind == FILE) else {
         return Ok(()); // a package contains files that an image has as well
     };
-    for id in relation["to"].as_array().into_iter().flatten() {
-        let file = id.as_str().and_then(|id| Some((id, elements.get(id)?)));
-        let (id, file) = file.with_context(|| format!("{name} contains {id}, which it does not describe"))?;
-        if let Some(path) = file["name"].as_str().filter(|_| is_path(file)) {
-            let key = (name.to_owned(), path.to_owned());
+    for id in &relation.to {
+        let file = elements.get(id.as_str());
+        let file = file.with_context(|| format!("{name} contains {id}, which it does not describe"))?;
+        if let Some(path) = file.path() {
+            let key = (name.clone(), path.to_owned());
             keys.insert(id, key.clone());
-            bill.files.insert(key, sha256_of(&file["name"], hash(file, "sha256"))?);
+            bill.files.insert(key, sha256_of(path, file.hash("sha256"))?);
         }
     }
     Ok(())
 }
 
 /// Notes the files of images that a package contains.
-fn add_owner(bill: &mut Bill, keys: &Keys<'_>, elements: &Elements<'_>, relation: &Value) -> Result<()> {
+fn add_owner(bill: &mut Bill, keys: &Keys<'_>, elements: &Elements<'_>, relation: &Element) -> Result<()> {
     let package = from(elements, relation)?;
-    if package["type"] != "software_Package" {
+    if package.kind != PACKAGE {
         return Ok(());
     }
-    let files = relation["to"].as_array().into_iter().flatten();
-    for key in files.filter_map(|id| keys.get(id.as_str()?)) {
-        let owner = sha256_of(&package["name"], hash(package, "sha256"))?;
+    for key in relation.to.iter().filter_map(|id| keys.get(id.as_str())) {
+        let name = package.name.as_deref().unwrap_or_default();
+        let owner = sha256_of(name, package.hash("sha256"))?;
         bill.owners.entry(key.clone()).or_default().insert(owner);
     }
     Ok(())
 }
 
-fn from<'a>(elements: &Elements<'a>, relation: &Value) -> Result<&'a Value> {
-    let from = relation["from"].as_str().and_then(|id| elements.get(id)).copied();
+fn from<'a>(elements: &Elements<'a>, relation: &Element) -> Result<&'a Element> {
+    let from = relation.from.as_deref().and_then(|id| elements.get(id)).copied();
     from.context("it says what something contains that it does not describe")
 }
 
-/// Whether it is a file of an image, by its absolute path.
-fn is_path(element: &Value) -> bool {
-    element["name"].as_str().is_some_and(|name| name.starts_with('/'))
-}
+impl Element {
+    /// The absolute path, if it is a file of an image.
+    fn path(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| name.starts_with('/'))
+    }
 
-fn hash<'a>(element: &'a Value, algorithm: &str) -> Option<&'a Value> {
-    let mut hashes = element["verifiedUsing"].as_array()?.iter();
-    Some(&hashes.find(|hash| hash["algorithm"] == algorithm)?["hashValue"])
+    fn hash(&self, algorithm: &str) -> Option<&str> {
+        let mut hashes = self.verified_using.iter();
+        let hash = hashes.find(|hash| hash.algorithm.as_deref() == Some(algorithm))?;
+        Some(hash.hash_value.as_deref().unwrap_or_default())
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context as _;
+use anyhow::{Result, ensure};
 use measure::Sha256;
 
 use super::components::{self, Wanted};
@@ -25,7 +25,7 @@ pub(super) struct Truth<'a> {
 impl Truth<'_> {
     /// Returns in what a view is not true.
     pub(super) fn compare(&self, (name, read): &(&str, Reader)) -> Vec<Finding> {
-        let document = text(self.release, name).and_then(|text| serde_json::from_str(&text).context("it is no JSON"));
+        let document = text(self.release, name).and_then(|text| self.bounded(text));
         let bill = match document.and_then(|document| read(&document)) {
             Ok(bill) => bill,
             Err(error) => return vec![invalid(name, &error)],
@@ -43,6 +43,18 @@ impl Truth<'_> {
             .chain(owners.into_iter().flatten())
             .chain(components::compare(name, &bill.components, &self.wanted, &self.locked))
             .collect()
+    }
+
+    /// Refuses what would take more memory to read than a bill of this release: it has some objects for each path and package.
+    fn bounded(&self, text: String) -> Result<String> {
+        const OBJECTS: usize = 16;
+        let most = OBJECTS * (self.nodes.len() + self.wanted.len() + self.locked.len() + OBJECTS);
+        let objects = text.bytes().filter(|byte| *byte == b'{').count();
+        ensure!(
+            objects <= most,
+            "it has {objects} objects, no bill of such a release has more than {most}"
+        );
+        Ok(text)
     }
 
     /// One of the views lists every file; another those that no package and no payload has.
