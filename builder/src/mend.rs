@@ -1,7 +1,7 @@
 //! Errors that say what happened, because of what, and what to do about it; and the exit code that goes with each.
 
 use std::error::Error as StdError;
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
@@ -90,6 +90,32 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> OrMend<T> for std::result::Res
     }
 }
 
+/// Returns an error that may quote what somebody has written, for a finding: one line, without what a terminal would obey,
+/// and no more of it than people read.
+pub fn quoted(error: impl Display) -> String {
+    let mut short = Short(String::new());
+    match write!(short, "{error}") {
+        Ok(()) => short.0,
+        Err(_) => short.0 + "…",
+    }
+}
+
+/// Takes as much text as fits, and ends the rest.
+struct Short(String);
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        const MOST: usize = 300;
+        for character in text.chars() {
+            if self.0.len() >= MOST {
+                return Err(fmt::Error);
+            }
+            self.0.push(if character.is_control() { ' ' } else { character });
+        }
+        Ok(())
+    }
+}
+
 /// The report `main` prints: the error, its causes, then every mend on the way down.
 pub fn report(error: &Error) -> String {
     if error.root_cause().is::<Told>() {
@@ -144,6 +170,12 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    #[test]
+    fn attack_an_error_that_quotes_a_document_or_moves_the_cursor() {
+        assert_eq!(quoted("no\n\x1b[2Jnumber"), "no  [2Jnumber");
+        assert_eq!(quoted("é".repeat(1 << 20)), "é".repeat(150) + "…");
+    }
 
     #[test]
     fn mends_are_printed_after_causes() {

@@ -6,6 +6,7 @@
 //! a claim.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use data_encoding::BASE64;
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::dsse::{self, Bundle};
 use super::provenance::{self, Run};
 use super::statement::NAMESPACE;
+use crate::mend::quoted;
 use crate::model::key::{PublicKey, SigningKey};
 use crate::model::rebuild::{Fault, Rebuild, Said};
 use crate::model::recipe::Name;
@@ -64,10 +66,8 @@ fn said(text: &str) -> Result<Said, Fault> {
     statement.said(key)
 }
 
-/// The reason may quote what somebody has written: without what a terminal would obey.
-fn unreadable(why: impl ToString) -> Fault {
-    let why = why.to_string().replace(char::is_control, " ");
-    Fault::Unreadable { why }
+fn unreadable(why: impl Display) -> Fault {
+    Fault::Unreadable { why: quoted(why) }
 }
 
 #[derive(Deserialize)]

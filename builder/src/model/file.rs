@@ -91,13 +91,13 @@ const FILES: [(Names, Class, u64); 36] = {
         (Is(COMMAND_LINE), Boots, 64 * KIB),
         (Is(DISK), Boots, ANY),
         (Is(INITRD), Boots, ANY),
-        (Is(KERNEL), Boots, 64 * MIB),
+        (Is(KERNEL), Boots, 32 * MIB),
         (Is(ROOT), Boots, ANY),
         (Is(VERITY), Boots, ANY),
-        (Is(SIGNED_UKI), OfBuild, 256 * MIB),
-        (Is(UKI), Boots, 256 * MIB),
+        (Is(SIGNED_UKI), OfBuild, 128 * MIB),
+        (Is(UKI), Boots, 128 * MIB),
         (Volume, Boots, ANY),
-        (EndsWith(".fd"), Boots, 32 * MIB),
+        (EndsWith(".fd"), Boots, 16 * MIB),
         (Is(RECIPE), Document, MIB),
         (Is(LOCK), Document, 2 * MIB),
         (Is(RECIPE_ARCHIVE), Document, 32 * MIB),
@@ -108,9 +108,9 @@ const FILES: [(Names, Class, u64); 36] = {
         (Is(CONFIG_MAP), Document, 8 * MIB),
         (Is(POLICY), Document, 8 * MIB),
         (Is(CORIM), Document, 8 * MIB),
-        (Is(LISTING), Document, 64 * MIB),
-        (Is(SPDX3), Document, 64 * MIB),
-        (Is(CYCLONEDX), Document, 64 * MIB),
+        (Is(LISTING), Document, 32 * MIB),
+        (Is(SPDX3), Document, 48 * MIB),
+        (Is(CYCLONEDX), Document, 32 * MIB),
         (Is(SPDX2), Document, 16 * MIB),
         (Is(BUILDINFO), Document, 4 * MIB),
         (Is(PROVENANCE), OfBuild, 8 * MIB),
@@ -122,7 +122,7 @@ const FILES: [(Names, Class, u64); 36] = {
         (Is("provenance.sigstore.json"), OfBuild, 12 * MIB),
         (Is("reference-values.sigstore.json"), OfBuild, 12 * MIB),
         (Is("sbom.spdx.sigstore.json"), OfBuild, 24 * MIB),
-        (EndsWith(".sigstore.json"), OfBuild, 96 * MIB), // a document, indented and in base64
+        (EndsWith(".sigstore.json"), OfBuild, 64 * MIB), // a document, indented and in base64
     ]
 };
 

@@ -19,7 +19,7 @@ use measure::{Sha256, Sha384};
 use serde_json::Value;
 
 use crate::document::provenance::{self, Builder, Machine, Run, Times};
-use crate::mend::{Exit, OrMend as _};
+use crate::mend::{Exit, OrMend as _, quoted};
 use crate::model::file;
 use crate::model::quorum::{self, Quorum};
 use crate::model::record::Binding;
@@ -526,7 +526,7 @@ fn taken(release: &OnDisk, run: &Run) -> Vec<String> {
 fn evidence(release: &OnDisk, name: &str) -> Result<Option<Evidence>, Finding> {
     let unreadable = |why: String| Finding::EvidenceUnreadable {
         file: name.into(),
-        why: why.replace(char::is_control, " "),
+        why: quoted(why),
     };
     match release.bytes(name) {
         Ok(bytes) => serde_json::from_slice(&bytes)

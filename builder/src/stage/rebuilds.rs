@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::document::rebuild::{self, SUFFIX};
-use crate::mend::{Exit, OrMend as _};
+use crate::mend::{Exit, OrMend as _, quoted};
 use crate::model::Manifest;
 use crate::model::key::KeyId;
 use crate::model::quorum::{self, Quorum, Verdict};
@@ -40,9 +40,17 @@ fn name(path: &Path) -> Option<&str> {
 /// Returns what the statements of a release say, sorted by name.
 fn read(release: &OnDisk) -> Vec<Rebuild> {
     let entries = release.entries().iter().map(|entry| entry.path.as_path());
-    let paths = entries.filter(|path| is_part(path)).take(MOST);
-    let named = paths.filter_map(|path| Some((path.to_str()?, name(path)?)));
-    named.map(|(path, name)| read_one(release, path, name)).collect()
+    let paths = entries.filter(|path| is_part(path));
+    let mut named = paths.filter_map(|path| Some((path.to_str()?, name(path)?)));
+    let first = named.by_ref().take(MOST);
+    let mut rebuilds: Vec<Rebuild> = first.map(|(path, name)| read_one(release, path, name)).collect();
+    rebuilds.extend(named.next().map(|(_, name)| Rebuild {
+        file: name.to_owned(),
+        said: Err(Fault::Unreadable {
+            why: format!("no more than {MOST} statements are read"),
+        }),
+    }));
+    rebuilds
 }
 
 fn read_one(release: &OnDisk, path: &str, name: &str) -> Rebuild {
@@ -50,7 +58,7 @@ fn read_one(release: &OnDisk, path: &str, name: &str) -> Rebuild {
         Ok(text) => rebuild::read(name, &text),
         Err(error) => Rebuild {
             file: name.to_owned(),
-            said: Err(Fault::Unreadable { why: error.to_string() }),
+            said: Err(Fault::Unreadable { why: quoted(error) }),
         },
     }
 }

@@ -14,6 +14,7 @@ use measure::{ReadAt as _, Sha256};
 
 use crate::image::disk::{self, Content, Disk};
 use crate::image::{fat, gpt, identity};
+use crate::mend::quoted;
 use crate::model::file;
 use crate::model::lock::Lock;
 use crate::model::measurements::Measurement;
@@ -51,7 +52,9 @@ pub fn recompute(on_disk: &OnDisk, manifest: &Manifest) -> Vec<Finding> {
             }
             .compare()
         }
-        Err(error) => vec![Finding::RecipeUnreadable { why: plain(&error) }],
+        Err(error) => vec![Finding::RecipeUnreadable {
+            why: quoted(format_args!("{error:#}")),
+        }],
     }
 }
 
@@ -65,11 +68,6 @@ pub fn read(release: &OnDisk) -> Result<(Project, Lock)> {
     let archive = archive.with_context(|| format!("cannot read {}", recipe::FILE))?;
     let project = recipe::read(&archive, &text("recipe.toml")?)?;
     Ok((project, Lock::parse(&text(LOCK)?)?))
-}
-
-/// An error that may quote what somebody has written, without what a terminal would obey.
-fn plain(error: &anyhow::Error) -> String {
-    format!("{error:#}").replace(char::is_control, " ")
 }
 
 /// A release, and what it says that it was made from.
@@ -88,7 +86,11 @@ struct Hashed {
 
 impl Release<'_> {
     fn compare(&self) -> Vec<Finding> {
-        let unmeasurable = |error| vec![Finding::Unmeasurable { why: plain(&error) }];
+        let unmeasurable = |error| {
+            vec![Finding::Unmeasurable {
+                why: quoted(format_args!("{error:#}")),
+            }]
+        };
         let missing: Vec<Finding> = self.missing(&self.source.artifacts()).collect();
         if !missing.is_empty() {
             return missing;

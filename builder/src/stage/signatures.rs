@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::document::dsse::{Encoded, pae};
 use crate::document::provenance;
 use crate::document::statement::{self, Statement};
+use crate::mend::quoted;
 use crate::model::Manifest;
 use crate::model::key::PublicKey;
 use crate::model::record::{RECORD, Record};
@@ -67,7 +68,7 @@ fn record(release: &OnDisk, manifest: &Manifest) -> Result<Option<(Record, Publi
     };
     let unreadable = |error: anyhow::Error| Finding::SignatureUnreadable {
         file: RECORD.into(),
-        why: plain(&format!("{error:#}")),
+        why: quoted(format_args!("{error:#}")),
     };
     let record = Record::parse(&text).map_err(unreadable)?;
     let key = record.key().map_err(unreadable)?;
@@ -89,7 +90,7 @@ fn statements(
     let said = text(release, provenance::FILE)?;
     let unchecked = |why: String| Finding::SignatureUnchecked {
         file: provenance::FILE.into(),
-        why: plain(&why),
+        why: quoted(why),
     };
     let run = provenance::run(&said).map_err(unchecked)?;
     let lock = sign::lock(release, manifest).map_err(|error| unchecked(format!("{error:#}")))?;
@@ -141,7 +142,7 @@ fn bundle(release: &OnDisk, statement: &Statement, key: &PublicKey) -> Result<Ve
     let text = text(release, &file)?;
     let unreadable = |why: String| Finding::SignatureUnreadable {
         file: file.clone(),
-        why: plain(&why),
+        why: quoted(why),
     };
     let bundle = Encoded::parse(&text).map_err(unreadable)?;
     let wanted = key.id().to_string();
@@ -251,12 +252,7 @@ fn text(release: &OnDisk, file: &str) -> Result<String, Finding> {
         io::ErrorKind::NotFound => Finding::SignatureMissing { file: file.into() },
         _ => Finding::SignatureUnreadable {
             file: file.into(),
-            why: error.to_string(),
+            why: quoted(error),
         },
     })
-}
-
-/// An error that may quote what somebody has written, without what a terminal would obey.
-fn plain(why: &str) -> String {
-    why.replace(char::is_control, " ")
 }

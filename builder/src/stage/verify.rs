@@ -10,7 +10,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use measure::Sha256;
 
-use crate::mend::{Exit, OrMend as _};
+use crate::mend::{Exit, OrMend as _, quoted};
 use crate::model::file;
 use crate::model::release::{FileName, MANIFEST, Manifest, Stamp};
 use crate::model::{Measurements, Record};
@@ -206,14 +206,14 @@ fn read_manifest(on_disk: &OnDisk) -> Result<(Sha256, String), Finding> {
         Ok(text) => Ok((Sha256::of(&text), text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Finding::ManifestMissing),
         Err(error) => Err(Finding::ManifestInvalid {
-            why: format!("cannot read {MANIFEST}: {error}"),
+            why: quoted(format_args!("cannot read {MANIFEST}: {error}")),
         }),
     }
 }
 
 fn parse(text: &str) -> Result<Manifest, Finding> {
     Manifest::parse(text).map_err(|error| Finding::ManifestInvalid {
-        why: format!("{error:#}"),
+        why: quoted(format_args!("{error:#}")),
     })
 }
 
@@ -323,7 +323,7 @@ fn differs(name: &FileName, wanted: Stamp, found: io::Result<Stamp>) -> Option<F
 }
 
 fn unreadable(file: FileName, error: &io::Error) -> Finding {
-    let why = error.to_string();
+    let why = quoted(error);
     Finding::FileUnreadable { file, why }
 }
 

@@ -20,7 +20,7 @@ use serde::Serialize;
 use truth::Truth;
 
 use crate::document::files as listing;
-use crate::mend::{Exit, OrMend as _};
+use crate::mend::{Exit, OrMend as _, quoted};
 use crate::model::contents::{Content, Node, Origin};
 use crate::model::file;
 use crate::stage::contents::Images;
@@ -225,7 +225,7 @@ impl Account {
         };
         let again = self.again(made, (packages, payloads), images, hashes, listed);
         self.findings.extend(again.err().map(|error| Finding::Unmakeable {
-            why: format!("{error:#}").replace(char::is_control, " "),
+            why: quoted(format_args!("{error:#}")),
         }));
         components::known(lock, packages, payloads)
     }
@@ -364,7 +364,7 @@ fn differs(document: &str, node: &Node, what: String) -> Finding {
 fn invalid(document: &str, error: &anyhow::Error) -> Finding {
     Finding::DocumentInvalid {
         document: document.into(),
-        why: format!("{error:#}"),
+        why: quoted(format_args!("{error:#}")),
     }
 }
 
