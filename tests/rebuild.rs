@@ -224,3 +224,19 @@ fn statements_of_another_kind_are_found() {
     fs::write(site.release.join("rebuilds/x.provenance.sigstore.json"), b"\xff\x1b[2J").unwrap();
     assert_eq!(site.codes(&one()), ["rebuild-unreadable", "quorum-not-met"]);
 }
+
+/// A disagreement behind the last one that is read would not be seen.
+#[test]
+fn attack_more_statements_than_anybody_reads() {
+    let site = Site::new();
+    let folder = site.release.join("rebuilds");
+    fs::create_dir_all(&folder).unwrap();
+    let bundle = site.bundle(&site.manifest, 1);
+    let add = |number: usize| fs::write(folder.join(format!("{number:04}.provenance.sigstore.json")), &bundle).unwrap();
+    (0..1024).for_each(add);
+    assert_eq!(site.codes(&one()), [""; 0]);
+    add(1024);
+    let verdict = site.judge(&one());
+    let found = verdict.findings[0].to_string();
+    assert!(found.contains("no more than 1024 statements are read"), "{found}");
+}

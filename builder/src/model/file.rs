@@ -117,7 +117,7 @@ const FILES: [(Names, Class, u64); 36] = {
         (Is(RECORD), OfBuild, 64 * KIB - 1), // a log stores no more
         (Is(PROOF), OfBuild, 64 * KIB),
         (Below("evidence"), OfBuild, 4 * MIB), // an event log has some hundred KiB
-        (Below(REBUILDS), OfBuild, 8 * MIB),
+        (Below(REBUILDS), OfBuild, MIB),
         (Is("record.sigstore.json"), OfBuild, MIB),
         (Is("provenance.sigstore.json"), OfBuild, 12 * MIB),
         (Is("reference-values.sigstore.json"), OfBuild, 12 * MIB),

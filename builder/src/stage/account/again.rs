@@ -18,6 +18,7 @@ use crate::stage::describe::{Described, STUB_PACKAGE, text};
 use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::OS_RELEASE;
 use crate::stage::recompute::first_difference;
+use crate::stage::release::Hashes;
 use crate::world::store::Store;
 
 /// A release, and what it is made of.
@@ -25,6 +26,9 @@ pub(super) struct Made<'a> {
     pub(super) release: &'a OnDisk,
     pub(super) store: &'a Store,
     pub(super) source: Source<'a>,
+    pub(super) images: &'a Images,
+    /// Of the files that boot.
+    pub(super) hashes: &'a Hashes,
 }
 
 impl Made<'_> {
@@ -38,18 +42,13 @@ impl Made<'_> {
         Ok(kernel.release().context("the kernel does not say its release")?.into())
     }
 
-    /// Compares all of it; `contents` are the paths of the `images`, explained.
+    /// Compares all of it; `contents` are the paths of the images, explained.
     ///
     /// # Errors
     /// Packages that the store does not have, or that have not what is taken out of them.
-    pub(super) fn compare(
-        &self,
-        described: &Described<'_>,
-        images: &Images,
-        contents: &[Content],
-    ) -> Result<Vec<Finding>> {
+    pub(super) fn compare(&self, described: &Described<'_>, contents: &[Content]) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        for (name, text) in described.documents_of(contents, &images.texts)? {
+        for (name, text) in described.documents_of(contents, &self.images.texts)? {
             findings.extend(self.compare_bytes(name, text.as_bytes())?);
         }
         let firmware = self.source.project.firmware.iter().zip(described.firmware);
@@ -61,7 +60,7 @@ impl Made<'_> {
         let of_kernel = |package: &Package| package.name.ends_with(described.uname);
         let kernel = self.member(Tree::Kernel, of_kernel, &format!("boot/vmlinuz-{}", described.uname))?;
         findings.extend(self.compare_bytes(file::KERNEL, &kernel)?);
-        let os_release = text(&images.texts, file::ROOT, OS_RELEASE)?;
+        let os_release = text(&self.images.texts, file::ROOT, OS_RELEASE)?;
         findings.extend(self.compare_uki(os_release, described.uname)?);
         Ok(findings)
     }

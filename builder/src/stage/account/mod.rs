@@ -23,13 +23,11 @@ use crate::document::files as listing;
 use crate::mend::{Exit, OrMend as _, quoted};
 use crate::model::contents::{Content, Node, Origin};
 use crate::model::file;
-use crate::stage::contents::Images;
 use crate::stage::derived::Source;
 use crate::stage::describe::{self, Described};
 use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::{self, Explained, Packages};
 use crate::stage::payload::Payloads;
-use crate::stage::release::Hashes;
 use crate::stage::{contents, disk, payload, recompute};
 use crate::world::parallel;
 use crate::world::store::Store;
@@ -166,8 +164,10 @@ pub fn account(release: &OnDisk, store: &Store) -> Result<Account> {
         release,
         store,
         source: Source { project, lock },
+        images: &images,
+        hashes: &hashes,
     };
-    let known = account.origins(&made, &images, &hashes, listed.as_deref().unwrap_or_default());
+    let known = account.origins(&made, listed.as_deref().unwrap_or_default());
     let truth = Truth {
         release,
         nodes: &images.nodes,
@@ -204,7 +204,7 @@ impl Account {
 
     /// Compares where each path is said to come from with the packages and the recipe, and what follows from them with what
     /// is there; returns what is known of packages and payloads from the store.
-    fn origins(&mut self, made: &Made<'_>, images: &Images, hashes: &Hashes, listed: &[Content]) -> Known {
+    fn origins(&mut self, made: &Made<'_>, listed: &[Content]) -> Known {
         self.believed
             .extend(listed.iter().filter(|content| is_believed(&content.origin)).cloned());
         let unexplained = listed.iter().filter(|content| content.origin == Origin::Unexplained);
@@ -223,7 +223,7 @@ impl Account {
                 return Known::new();
             }
         };
-        let again = self.again(made, (packages, payloads), images, hashes, listed);
+        let again = self.again(made, packages, payloads, listed);
         self.findings.extend(again.err().map(|error| Finding::Unmakeable {
             why: quoted(format_args!("{error:#}")),
         }));
@@ -234,14 +234,7 @@ impl Account {
     ///
     /// # Errors
     /// A release that no build would have made.
-    fn again(
-        &mut self,
-        made: &Made<'_>,
-        (packages, payloads): (&Packages, &Payloads),
-        images: &Images,
-        hashes: &Hashes,
-        listed: &[Content],
-    ) -> Result<()> {
+    fn again(&mut self, made: &Made<'_>, packages: &Packages, payloads: &Payloads, listed: &[Content]) -> Result<()> {
         let Source { project, lock } = made.source;
         let described = Described {
             release: made.release,
@@ -249,14 +242,14 @@ impl Account {
             lock,
             uname: &made.uname()?,
             firmware: &made.source.firmware(),
-            hashes,
+            hashes: made.hashes,
             packages,
             payloads,
         };
-        let explained = described.explain(images, |_, _| Ok(()))?;
+        let explained = described.explain(made.images, |_, _| Ok(()))?;
         self.findings.extend(differing(listed, &explained));
         let contents: Vec<Content> = explained.into_iter().flat_map(|image| image.contents).collect();
-        self.findings.extend(made.compare(&described, images, &contents)?);
+        self.findings.extend(made.compare(&described, &contents)?);
         Ok(())
     }
 }
