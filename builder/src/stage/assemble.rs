@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use measure::Sha256;
+use measure::linux::Kernel;
 
 use crate::debian::deb;
 use crate::image::disk::{self, Content, Disk};
@@ -16,10 +17,12 @@ use crate::model::lock::{Lock, Package, Tree};
 use crate::model::volume;
 use crate::stage::derived::Source;
 use crate::stage::guest::{Deb, Guest, Image, inside, output};
-use crate::stage::origins::Packages;
+use crate::stage::on_disk::OnDisk;
+use crate::stage::origins::{OS_RELEASE, Packages};
 use crate::stage::parse::Project;
-use crate::stage::say;
 use crate::stage::volume::{self as mounted, Volume};
+use crate::stage::{contents, say};
+use crate::world::folder::Folder;
 use crate::world::sandbox::{Bind, Owners, Sandbox};
 use crate::world::store::Store;
 use crate::world::workspace::Workspace;
@@ -44,17 +47,7 @@ pub(super) const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<(Artifacts, Packages)> {
     let made = tempfile::tempdir_in(release).context("cannot make a folder for the guest")?;
     let packages = inputs.make_guest(made.path(), release.parent().unwrap_or(release))?;
-    for (from, to) in [
-        (output::ROOT, file::ROOT),
-        (output::INITRD, file::INITRD),
-        (output::KERNEL, file::KERNEL),
-    ] {
-        fs::rename(made.path().join(from), release.join(to))?;
-    }
-    for volume in inputs.volumes() {
-        let image = volume.name.image();
-        fs::rename(made.path().join(&image), release.join(&image))?;
-    }
+    take(made.path(), &inputs.volumes(), release)?;
     say("assemble", "dm-verity, command line, UKI and disk");
     let root_hash = inputs.write_verity(release, file::ROOT, file::VERITY)?;
     let volumes = inputs.volumes().into_iter().map(|Volume { name, .. }| {
@@ -68,8 +61,8 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<(Artifacts, Packa
     };
     let command_line = source.command_line(&root_hash, &volumes);
     fs::write(release.join(file::COMMAND_LINE), &command_line)?;
-    let read = |name: &str| fs::read_to_string(made.path().join(name)).with_context(|| format!("there is no {name}"));
-    let (os_release, uname) = (read(output::OS_RELEASE)?, read(output::UNAME)?);
+    let made = OnDisk::open(release)?;
+    let (os_release, uname) = (contents::text_of_root(&made, OS_RELEASE)?, uname(&made)?);
     inputs.write_uki(release, &command_line, &os_release, &uname)?;
     inputs.write_disk(release, &root_hash, &volumes)?;
     let firmware = source.firmware();
@@ -85,6 +78,32 @@ pub fn assemble(inputs: &Inputs<'_>, release: &Path) -> Result<(Artifacts, Packa
         firmware,
     };
     Ok((artifacts, packages))
+}
+
+/// Takes what the sandbox has made: what ran in there could leave a link to any file, and have a file open still.
+fn take(made: &Path, volumes: &[Volume], release: &Path) -> Result<()> {
+    let folder = Folder::open(made).context("cannot open what was made")?;
+    let fixed = [
+        (output::ROOT, file::ROOT),
+        (output::INITRD, file::INITRD),
+        (output::KERNEL, file::KERNEL),
+    ];
+    let fixed = fixed.map(|(from, to)| (from.to_owned(), to.to_owned())).into_iter();
+    let volumes = volumes.iter().map(|volume| (volume.name.image(), volume.name.image()));
+    fixed.chain(volumes).try_for_each(|(from, to)| {
+        let taken = folder.take(&from, &release.join(to));
+        taken.with_context(|| format!("cannot take {from}, which was made"))
+    })
+}
+
+/// Returns the kernel's release, as the kernel says it.
+///
+/// # Errors
+/// A release whose kernel is none.
+pub(super) fn uname(release: &OnDisk) -> Result<String> {
+    let kernel = release.bytes(file::KERNEL).context("cannot read the kernel")?;
+    let kernel = Kernel::read(&kernel).context("cannot read the kernel")?;
+    Ok(kernel.release().context("the kernel does not say its release")?.into())
 }
 
 impl Inputs<'_> {

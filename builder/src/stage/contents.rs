@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use data_encoding::BASE64;
 use measure::Sha256;
 use measure::cpio::{self, Archives, CpioError, Entry, Stream};
@@ -76,6 +76,27 @@ pub fn read_with(release: &OnDisk, wanted: fn(&str) -> bool) -> Result<Images> {
     }
     nodes.sort_by(|a, b| (&a.image, &a.path).cmp(&(&b.image, &b.path)));
     Ok(Images { nodes, texts })
+}
+
+/// Returns the text of a file of the root image.
+///
+/// # Errors
+/// An image that is damaged, or that has no such file, or something else than a short text in it.
+pub fn text_of_root(release: &OnDisk, path: &str) -> Result<String> {
+    const LIMIT: u64 = 1 << 20;
+    let image = release.file(file::ROOT).context("cannot open the root image")?;
+    let image = Erofs::read(&*image)?;
+    let nodes = image.walk()?;
+    let node = nodes.iter().find(|node| node.path == path.as_bytes());
+    let inode = &node.with_context(|| format!("the root image has no {path}"))?.inode;
+    let short = matches!(inode.kind, erofs::Kind::File { size } if size <= LIMIT);
+    ensure!(
+        short,
+        "{path} of the root image is no file, or has more than {LIMIT} bytes"
+    );
+    let mut bytes = Vec::new();
+    image.content(inode, |piece| bytes.extend_from_slice(piece))?;
+    String::from_utf8(bytes).with_context(|| format!("{path} of the root image is no text"))
 }
 
 /// The content of a file: its size in bytes, its digest, and itself where it is wanted.

@@ -86,10 +86,7 @@ impl From<&Package> for Deb {
 pub mod output {
     pub const INITRD: &str = "initrd.cpio.zst";
     pub const KERNEL: &str = "vmlinuz";
-    pub const OS_RELEASE: &str = "os-release";
     pub const ROOT: &str = "rootfs.erofs";
-    /// The kernel's release, as `uname -r` says it.
-    pub const UNAME: &str = "uname";
 }
 
 /// Where the host's folders appear.
@@ -167,8 +164,6 @@ impl Guest {
         self.add_modules(work, &release)?;
         self.place_payloads(work, &store)?;
         self.volumes.iter().try_for_each(|volume| volume.add_units(&root))?;
-        fs::write(out.join(output::UNAME), &release)?;
-        copy(&root.join("usr/lib/os-release"), &out.join(output::OS_RELEASE))?;
         tidy::normalise(&root, self.epoch)?;
         tidy::normalise(&initrd, self.epoch)?;
         say("assemble", "root image and initrd");

@@ -3,10 +3,11 @@
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -96,6 +97,20 @@ impl Folder {
             true => Ok(file),
             false => Err(io::Error::other("it is not a regular file")),
         }
+    }
+
+    /// Copies a file to a new one of ours, since whoever made it may have it open still, and removes it here.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file); a file that has other names; a disk that is full.
+    pub fn take(&self, path: impl AsRef<Path>, to: &Path) -> io::Result<()> {
+        let mut file = self.file(&path)?;
+        if file.metadata()?.nlink() != 1 {
+            return Err(refused("it has another name"));
+        }
+        let mut new = OpenOptions::new();
+        io::copy(&mut file, &mut new.write(true).create_new(true).open(to)?)?;
+        Ok(rustix::fs::unlinkat(&self.root, path.as_ref(), AtFlags::empty())?)
     }
 
     /// Writes a file whole or not at all, through to the disk, in place of one of that name; makes the folders above it.
@@ -278,6 +293,27 @@ mod tests {
         assert!(folder.write("../beside", "x").is_err());
         assert_eq!(fs::read_to_string(place.path().join("beside")).unwrap(), "mine");
         assert_eq!(fs::read_to_string(inside.join("below/file")).unwrap(), "text");
+    }
+
+    #[test]
+    fn attack_a_result_that_is_a_link_or_that_somebody_still_writes_to() {
+        let (place, folder) = place();
+        let (inside, ours) = (place.path().join("folder"), place.path().join("ours"));
+        let mut open = File::options().append(true).open(inside.join("below/file")).unwrap();
+        folder.take("below/file", &ours).unwrap();
+        open.write_all(b"evil").unwrap();
+        assert_eq!(fs::read_to_string(&ours).unwrap(), "text");
+        assert!(!inside.join("below/file").exists());
+        symlink("../beside", inside.join("link")).unwrap();
+        fs::hard_link(place.path().join("beside"), inside.join("hard")).unwrap();
+        for name in ["link", "hard", "below"] {
+            let new = place.path().join(name);
+            assert!(folder.take(name, &new).is_err(), "{name}");
+            assert!(!new.exists(), "{name}");
+        }
+        fs::write(inside.join("again"), "other").unwrap();
+        assert!(folder.take("again", &ours).is_err(), "what is there stays");
+        assert_eq!(fs::read_to_string(&ours).unwrap(), "text");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! list of files, the bills of materials, kernel, firmware and UKI.
 
 use anyhow::{Context as _, Result};
-use measure::linux::Kernel;
 
 use super::Finding;
 use crate::debian::deb;
@@ -32,16 +31,6 @@ pub(super) struct Made<'a> {
 }
 
 impl Made<'_> {
-    /// Returns the kernel's release, as the kernel says it.
-    ///
-    /// # Errors
-    /// A release whose kernel is none.
-    pub(super) fn uname(&self) -> Result<String> {
-        let kernel = self.bytes(file::KERNEL)?;
-        let kernel = Kernel::read(&kernel).context("cannot read the kernel")?;
-        Ok(kernel.release().context("the kernel does not say its release")?.into())
-    }
-
     /// Compares all of it; `contents` are the paths of the images, explained.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use crate::stage::describe::{self, Described};
 use crate::stage::on_disk::OnDisk;
 use crate::stage::origins::{self, Explained, Packages};
 use crate::stage::payload::Payloads;
-use crate::stage::{contents, disk, payload, recompute};
+use crate::stage::{assemble, contents, disk, payload, recompute};
 use crate::world::parallel;
 use crate::world::store::Store;
 
@@ -240,7 +240,7 @@ impl Account {
             release: made.release,
             recipe: &project.recipe,
             lock,
-            uname: &made.uname()?,
+            uname: &assemble::uname(made.release)?,
             firmware: &made.source.firmware(),
             hashes: made.hashes,
             packages,
