@@ -546,7 +546,8 @@ fn unlist(bill: &mut Value, path: &str) -> Result<()> {
         .context("the file is not there")?;
     let id = graph.remove(file)["spdxId"].clone();
     for relation in graph {
-        if let Some(to) = relation["to"].as_array_mut() {
+        // by index, the array would be put where there is none
+        if let Some(to) = relation.get_mut("to").and_then(Value::as_array_mut) {
             to.retain(|other| *other != id);
         }
     }
