@@ -546,7 +546,7 @@ fn unlist(bill: &mut Value, path: &str) -> Result<()> {
         .context("the file is not there")?;
     let id = graph.remove(file)["spdxId"].clone();
     for relation in graph {
-        // by index, the array would be put where there is none
+        // an index would put a null where there is no array
         if let Some(to) = relation.get_mut("to").and_then(Value::as_array_mut) {
             to.retain(|other| *other != id);
         }

@@ -59,31 +59,28 @@ impl Args {
     }
 
     fn build(&self, recipe: &Path, terms: &record::Terms, output: &Path) -> Result<()> {
-        let project = Project::read(recipe)?;
-        let (store, net) = self.supply.open(&project.recipe)?;
-        let means = Means {
-            project: &project,
-            net: &net,
-            store: &store,
-            workspace: &Workspace::take(None, store.own())?,
-            again: false,
-        };
-        let lock = lock::keep(&means, false)?;
-        job::of_recipe(&means, (&lock, terms), self.compiled, output)
+        self.pack(&Project::read(recipe)?, |means| {
+            let lock = lock::keep(means, false)?;
+            job::of_recipe(means, (&lock, terms), self.compiled, output)
+        })
     }
 
     fn split(&self, release: &Path, terms: &record::Terms, output: &Path) -> Result<()> {
         let place = tempfile::tempdir().context("cannot make a temporary folder")?;
         let Original { release, project } = Original::read(release, place.path())?;
+        self.pack(&project, |means| job::of_release(means, &release, terms, output))
+    }
+
+    /// Packs with what the flags supply.
+    fn pack(&self, project: &Project, pack: impl FnOnce(&Means<'_>) -> Result<()>) -> Result<()> {
         let (store, net) = self.supply.open(&project.recipe)?;
-        let means = Means {
-            project: &project,
+        pack(&Means {
+            project,
             net: &net,
             store: &store,
             workspace: &Workspace::take(None, store.own())?,
             again: false,
-        };
-        job::of_release(&means, &release, terms, output)
+        })
     }
 
     fn terms(&self) -> Result<record::Terms> {

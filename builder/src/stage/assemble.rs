@@ -99,7 +99,7 @@ fn take(made: &Path, volumes: &[Volume], release: &Path) -> Result<()> {
 /// Returns the kernel's release, as the kernel says it.
 ///
 /// # Errors
-/// A release whose kernel is none.
+/// A kernel that cannot be read, or that does not say its release.
 pub(super) fn uname(release: &OnDisk) -> Result<String> {
     let kernel = release.bytes(file::KERNEL).context("cannot read the kernel")?;
     let kernel = Kernel::read(&kernel).context("cannot read the kernel")?;

@@ -140,6 +140,13 @@ fn look_at(release: &OnDisk, store: &Store, manifest: &Manifest) -> Result<()> {
         return Err(Exit::Outside.because(problem, "name a store that has the packages of its lock: --store DIR"));
     }
     let untrue = account.findings.into_iter().map(Finding::Account);
+    for content in &account.believed {
+        let (path, image) = (&content.node.path, &content.node.image.0);
+        say(
+            "attest",
+            &format!("believed, and not derived: {path} of {image}: {}", content.origin),
+        );
+    }
     let findings = recompute(release, manifest).into_iter().chain(untrue);
     let changed = release.changed().into_iter().map(|file| Finding::FileChanged { file });
     let findings: Vec<Finding> = findings.chain(changed).collect();

@@ -315,7 +315,7 @@ fn digest<const N: usize>(name: &str, value: Option<&str>) -> Result<Option<Dige
     let digest = value.map(|value| value.parse());
     digest
         .transpose()
-        .map_err(|_| anyhow!("it has a digest of {name} that is none"))
+        .map_err(|_| anyhow!("its digest of {name} has another form"))
 }
 
 /// The SHA-256 that a document must have for something.

@@ -96,7 +96,7 @@ impl Side {
     /// the explanation says what is wrong with it.
     ///
     /// # Errors
-    /// A path that is none of these; a release of which manifest, lock or predictions cannot be read.
+    /// Something else at this path; a release of which manifest, lock or predictions cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Ok(Self::Release(Box::new(Release::read(path)?)));
